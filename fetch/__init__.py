@@ -1,0 +1,1 @@
+"""fetch: an etcd v3 endpoint for many Kubernetes control planes."""

@@ -1,0 +1,5 @@
+"""`python -m fetch`."""
+
+from fetch.cli import main
+
+main()

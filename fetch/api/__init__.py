@@ -1,0 +1,1 @@
+"""etcd's messages, compiled from `protos/` when fetch is installed."""

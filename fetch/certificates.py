@@ -1,0 +1,156 @@
+"""Development certificates: an authority, a server's certificate and one for each tenant.
+
+For trying fetch out and for its tests. In production certificates come from wherever the platform takes them.
+"""
+
+import datetime
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_YEAR = datetime.timedelta(days=365)
+_CLOCK_SKEW = datetime.timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate with its private key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The certificate in PEM."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        """The private key in PEM, not encrypted."""
+        return self.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+    def write(self, directory: Path, name: str) -> None:
+        """Writes NAME.crt and NAME.key, the key readable for its owner only."""
+        key = directory / f"{name}.key"
+        key.touch(mode=0o600)
+        key.write_bytes(self.key_pem)
+        (directory / f"{name}.crt").write_bytes(self.certificate_pem)
+
+    @classmethod
+    def read(cls, directory: Path, name: str) -> "Certificate":
+        """Reads what `write` has written."""
+        key = serialization.load_pem_private_key((directory / f"{name}.key").read_bytes(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise TypeError(f"{name}.key is not an elliptic curve key")
+        return cls(x509.load_pem_x509_certificate((directory / f"{name}.crt").read_bytes()), key)
+
+
+def authority(name: str) -> Certificate:
+    """A new certificate authority, valid for ten years."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        _builder(subject, subject, key, now - _CLOCK_SKEW, now + 10 * _YEAR)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs=True), critical=True)
+    )
+    return Certificate(builder.sign(key, hashes.SHA256()), key)
+
+
+def issue(
+    signer: Certificate,
+    common_name: str | None,
+    *,
+    server: bool = False,
+    names: Sequence[x509.GeneralName] = (),
+    valid: datetime.timedelta = _YEAR,
+) -> Certificate:
+    """A certificate signed by an authority, for a server or a client.
+
+    `names` are its subject alternative names; `valid` counts from now, and may be negative.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    attributes = [] if common_name is None else [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+    end = datetime.datetime.now(datetime.UTC) + valid
+    start = min(datetime.datetime.now(datetime.UTC), end) - _CLOCK_SKEW
+    usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
+    builder = (
+        _builder(x509.Name(attributes), signer.certificate.subject, key, start, end)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+    )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not attributes)
+    return Certificate(builder.sign(signer.key, hashes.SHA256()), key)
+
+
+def loopback_names() -> list[x509.GeneralName]:
+    """The names of a server on this machine."""
+    return [
+        x509.DNSName("localhost"),
+        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+        x509.IPAddress(ipaddress.ip_address("::1")),
+    ]
+
+
+def create(directory: Path, tenants: Sequence[str]) -> list[str]:
+    """Makes what is missing of ca, server and the tenants' certificates; returns the names of those made."""
+    directory.mkdir(parents=True, exist_ok=True)
+    made: list[str] = []
+    if not (directory / "ca.crt").exists():
+        authority("fetch development").write(directory, "ca")
+        made.append("ca")
+    signer = Certificate.read(directory, "ca")
+    for name in ("server", *tenants):
+        if (directory / f"{name}.crt").exists():
+            continue
+        if name == "server":
+            certificate = issue(signer, "localhost", server=True, names=loopback_names())
+        else:
+            certificate = issue(signer, name)
+        certificate.write(directory, name)
+        made.append(name)
+    return made
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    start: datetime.datetime,
+    end: datetime.datetime,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(end)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        encipher_only=False,
+        decipher_only=False,
+    )

@@ -1,0 +1,292 @@
+"""What an interceptor is, and how a chain of them is composed and checked.
+
+fetch has two chains, which are one idea at two depths. The request chain goes around each gRPC call, the operation chain
+around each mutation inside the storage transaction. An interceptor has one method,
+
+    async def intercept(self, call, proceed): ...
+
+which answers, refuses, changes or times what passes: `await proceed(call)` is the rest of the chain and, at its end,
+the handler. One shape serves unary and streaming calls: messages of a stream pass `call.read()` and `call.write()`, and
+an interceptor that wants to see them hands on a call of its own. Chains are composed once, when the server starts.
+
+Anyone adds an interceptor by an entry point in the group `fetch.interceptors` (or `fetch.transaction_interceptors`)
+and by naming it in the configuration. A plain `grpc.aio.ServerInterceptor` works in the same list.
+"""
+
+import functools
+import importlib.metadata
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc
+
+from fetch import errors
+from fetch.config import Settings
+from fetch.stores.protocol import StoreUnavailable
+
+if TYPE_CHECKING:
+    from fetch.engine.batch import Mutation
+    from fetch.engine.engine import StorageEngine
+    from fetch.engine.tenants import Tenants
+
+REQUEST_GROUP = "fetch.interceptors"
+OPERATION_GROUP = "fetch.transaction_interceptors"
+
+
+class ChainError(Exception):
+    """A chain that cannot be composed: an unknown interceptor, one that cannot be made, or a wrong order."""
+
+
+class Call(grpc.aio.ServicerContext):  # type: ignore[misc]  # grpcio's class is untyped
+    """One gRPC call on its way through the request chain: grpcio's context, with what the interceptors found out.
+
+    `method` is the full method name, `request` the message of a call that has one, as raw bytes. `authorization` sets
+    `tenant`, `classification` sets `kind` and `message` (the request, parsed).
+    """
+
+    __slots__ = ("context", "kind", "message", "method", "request", "tenant")
+
+    def __init__(self, method: str, request: bytes, context: grpc.aio.ServicerContext) -> None:
+        self.method = method
+        self.request = request
+        self.context = context
+        self.tenant: StorageEngine | None = None
+        self.kind = ""
+        self.message: Any = None
+
+    async def read(self) -> Any:
+        """The next message of the client's stream, `grpc.aio.EOF` behind the last."""
+        return await self.context.read()
+
+    async def write(self, message: bytes) -> None:
+        """Sends a message to the client; returns when there is room for the next."""
+        await self.context.write(message)
+
+    async def send_initial_metadata(self, initial_metadata: Any) -> None:
+        await self.context.send_initial_metadata(initial_metadata)
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> None:  # type: ignore[override]
+        await self.context.abort(code, details, trailing_metadata)
+
+    async def abort_with_status(self, status: grpc.Status) -> None:
+        await self.context.abort_with_status(status)
+
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None:
+        self.context.set_trailing_metadata(trailing_metadata)
+
+    def invocation_metadata(self) -> Any:
+        return self.context.invocation_metadata()
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self.context.set_code(code)
+
+    def set_details(self, details: str) -> None:
+        self.context.set_details(details)
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        self.context.set_compression(compression)
+
+    def disable_next_message_compression(self) -> None:
+        self.context.disable_next_message_compression()
+
+    def peer(self) -> str:
+        return str(self.context.peer())
+
+    def peer_identities(self) -> Any:
+        return self.context.peer_identities()
+
+    def peer_identity_key(self) -> Any:
+        return self.context.peer_identity_key()
+
+    def auth_context(self) -> Mapping[str, Any]:
+        return self.context.auth_context()
+
+    def time_remaining(self) -> float:
+        return self.context.time_remaining()
+
+    def trailing_metadata(self) -> Any:
+        return self.context.trailing_metadata()
+
+    def code(self) -> Any:
+        return self.context.code()
+
+    def details(self) -> Any:
+        return self.context.details()
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self.context.add_done_callback(callback)
+
+    def cancelled(self) -> bool:
+        return bool(self.context.cancelled())
+
+    def done(self) -> bool:
+        return bool(self.context.done())
+
+
+Proceed = Callable[[Call], Awaitable[Any]]
+ProceedMutation = Callable[["Mutation"], Awaitable[None]]
+
+
+class Interceptor(Protocol):
+    """An interceptor of the request chain.
+
+    `after` may name interceptors that have to stand before it in the chain.
+    """
+
+    async def intercept(self, call: Call, proceed: Proceed) -> Any:
+        """Answers the call: a unary call's response as bytes; what streams returns None."""
+
+
+class MutationInterceptor(Protocol):
+    """An interceptor of the operation chain. May run more than once for one mutation, when its transaction meets a
+    conflict: effects outside of the transaction belong into `mutation.batch.after_commit`."""
+
+    async def intercept(self, mutation: "Mutation", proceed: ProceedMutation) -> None:
+        """Lets the mutation pass, or raises what its write answers; then nothing of the write takes place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What an interceptor is made from: its own table of the configuration, all settings, and the tenants."""
+
+    table: Mapping[str, object]
+    settings: Settings
+    tenants: "Tenants | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An interceptor in a chain: the name that the configuration gives it, where it comes from, and itself."""
+
+    name: str
+    origin: str
+    interceptor: Any
+    after: Sequence[str] = field(default=())
+
+
+def load(group: str, names: Sequence[str], settings: Settings, tenants: "Tenants | None" = None) -> list[Link]:
+    """The interceptors of a chain, made from the entry points that have these names, in this order.
+
+    :raises ChainError: one is unknown, given twice, in the wrong place, or cannot be made
+    """
+    known = {entry.name: entry for entry in importlib.metadata.entry_points(group=group)}
+    links: list[Link] = []
+    for name in names:
+        entry = known.get(name)
+        if entry is None:
+            raise ChainError(f"unknown interceptor {name!r} (known: {', '.join(sorted(known))})")
+        if any(link.name == name for link in links):
+            raise ChainError(f"interceptor {name!r} is named twice")
+        table = settings.interceptor_settings.get(name, {})
+        try:
+            made = entry.load()
+            interceptor = made(**table) if _is_foreign(made) else made(Setup(table, settings, tenants))
+        except Exception as error:
+            raise ChainError(f"interceptor {name!r} cannot be made: {error}") from error
+        links.append(Link(name, entry.value, interceptor, getattr(interceptor, "after", ())))
+    _check_order(links)
+    return links
+
+
+def compose(links: Sequence[Link], handler: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+    """The chain: the first link outermost, the handler at its end."""
+    for link in reversed(links):
+        intercept = link.interceptor.intercept if hasattr(link.interceptor, "intercept") else _Foreign(link).intercept
+        handler = functools.partial(intercept, proceed=handler)
+    return handler
+
+
+def wrap(method: str, handler: grpc.RpcMethodHandler, links: Sequence[Link]) -> grpc.RpcMethodHandler:
+    """The handler of a method (raw bytes) behind the request chain.
+
+    Whatever error leaves the chain becomes the status of the call, in etcd's code and words.
+    """
+    if not handler.request_streaming and not handler.response_streaming:
+        unary = handler.unary_unary
+        answer = compose(links, lambda call: unary(call.request, call))
+        return grpc.unary_unary_rpc_method_handler(functools.partial(_serve, method, answer))
+    if not handler.request_streaming:
+        streaming = handler.unary_stream
+        answer = compose(links, lambda call: streaming(call.request, call))
+        return grpc.unary_stream_rpc_method_handler(_as_coroutine_function(method, answer))
+    both = handler.stream_stream
+    answer = compose(links, lambda call: both(None, call))
+    return grpc.stream_stream_rpc_method_handler(_as_coroutine_function(method, answer))
+
+
+def _as_coroutine_function(method: str, answer: Proceed) -> Callable[[Any, Any], Awaitable[None]]:
+    """grpcio tells by the function's kind that a stream is written by `context.write`; a partial has none."""
+
+    async def serve(request: Any, context: grpc.aio.ServicerContext) -> None:
+        await _serve(method, answer, request, context)
+
+    return serve
+
+
+async def _serve(method: str, answer: Proceed, request: Any, context: grpc.aio.ServicerContext) -> Any:
+    try:
+        return await answer(Call(method, request, context))
+    except errors.EtcdError as error:
+        await context.abort(error.code, error.text)
+    except StoreUnavailable:
+        await context.abort(errors.TimedOut.code, errors.TimedOut.text)
+
+
+class _Foreign:
+    """A plain `grpc.aio.ServerInterceptor` as a link: asked for each call, since it may look at the call's metadata."""
+
+    def __init__(self, link: Link) -> None:
+        self._interceptor = link.interceptor
+
+    async def intercept(self, call: Call, proceed: Proceed) -> Any:
+        details = _Details(call.method, call.invocation_metadata())
+        streams = call.request is None or not isinstance(call.request, bytes)
+
+        async def rest(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            if isinstance(context, Call):
+                return await proceed(context)
+            handed_on = Call(call.method, request, context)
+            handed_on.tenant, handed_on.kind, handed_on.message = call.tenant, call.kind, call.message
+            return await proceed(handed_on)
+
+        async def continuation(_: Any) -> grpc.RpcMethodHandler:
+            if streams:
+                return grpc.stream_stream_rpc_method_handler(rest)
+            return grpc.unary_unary_rpc_method_handler(rest)
+
+        handler = await self._interceptor.intercept_service(continuation, details)
+        if handler is None:
+            raise errors.Refused(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        served = handler.stream_stream or handler.unary_stream or handler.stream_unary or handler.unary_unary
+        request = _messages(call) if handler.request_streaming else call.request
+        answer = served(request, call)
+        if inspect.isasyncgen(answer):
+            async for message in answer:
+                await call.write(message)
+            return None
+        return await answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Details:
+    method: str
+    invocation_metadata: Any
+
+
+async def _messages(call: Call) -> AsyncIterator[bytes]:
+    while (message := await call.read()) is not grpc.aio.EOF:
+        yield message
+
+
+def _is_foreign(made: object) -> bool:
+    return isinstance(made, type) and issubclass(made, grpc.aio.ServerInterceptor) and not hasattr(made, "intercept")
+
+
+def _check_order(links: Sequence[Link]) -> None:
+    for position, link in enumerate(links):
+        before = [other.name for other in links[:position]]
+        for needed in link.after:
+            if needed not in before:
+                raise ChainError(f"interceptor {link.name!r} needs {needed!r} before it in the chain")

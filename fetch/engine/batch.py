@@ -1,0 +1,268 @@
+"""Group commit: all waiting writes of one tenant, evaluated one after the other inside one storage transaction.
+
+Each write sees the state that the one before it left, gets a revision of its own if it changes anything, and is
+answered when the transaction is durable. Writes that arrive meanwhile form the next batch, so batches grow with load.
+All of a tenant's batches read the tenant's revision as a conflict and write it, so that batches of several daemons
+follow one another: that is what makes revisions dense.
+"""
+
+import asyncio
+import struct
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from fetch import errors
+from fetch.engine.layout import Layout, pack_revision, unpack_revision
+from fetch.engine.records import StoredEvent
+from fetch.stores.protocol import KeyTooLong, Store, StoreFull, StoreUnavailable
+from fetch.stores.transaction import Transaction
+
+T = TypeVar("T")
+
+_USAGE = struct.Struct(">qq")
+_FIRST_REVISION = 1
+_MOST_WRITES = 256
+_MOST_BYTES = 2 << 20
+
+Mutate = Callable[["Mutation"], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Mutation:
+    """One put or delete of one key: what passes through the operation chain, inside the transaction.
+
+    `previous` is the stored frame that the mutation supersedes, `record` the one that it stores (None: a delete),
+    `event` the event that it appends to the log; the chain fills them in. `kind` is "put" or "delete".
+    """
+
+    batch: "Batch"
+    kind: str
+    key: bytes
+    value: bytes = b""
+    lease: int = 0
+    previous: bytes | None = None
+    record: bytes | None = None
+    event: bytes = b""
+
+
+@dataclass(slots=True)
+class Batch:
+    """The state of a tenant within one storage transaction, as the writes evaluated so far leave it.
+
+    `revision` is that of the write under evaluation once it has mutated something, else that of the last one.
+    """
+
+    transaction: Transaction
+    layout: Layout
+    quota: int
+    revision: int
+    compacted: int
+    bytes: int
+    keys: int
+    alarms: int
+    alarms_before: int
+    mutate: Mutate
+    events: list[StoredEvent] = field(default_factory=list)
+    after_commit: list[Callable[[], None]] = field(default_factory=list)
+    mutations: int = 0
+
+    @property
+    def sub(self) -> int:
+        """The position of the running mutation among those of its revision."""
+        return self.mutations - 1
+
+    async def put(self, key: bytes, value: bytes, lease: int) -> Mutation:
+        """Puts a key through the operation chain, at this write's revision."""
+        return await self._mutate(Mutation(self, "put", key, value, lease))
+
+    async def delete(self, key: bytes, previous: bytes) -> Mutation:
+        """Deletes a key that exists through the operation chain, at this write's revision."""
+        return await self._mutate(Mutation(self, "delete", key, previous=previous))
+
+    async def _mutate(self, mutation: Mutation) -> Mutation:
+        if self.mutations == 0:
+            self.revision += 1
+        self.mutations += 1
+        await self.mutate(mutation)
+        return mutation
+
+
+@dataclass(slots=True)
+class Committed:
+    """What a batch was, for those who observe it: its size, how often it was evaluated, how long it took."""
+
+    writes: int
+    revision: int
+    attempts: int
+    seconds: float
+
+
+Evaluate = Callable[[Batch], Awaitable[Any]]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    evaluate: Evaluate
+    keys: Sequence[bytes]
+    size: int
+    answer: "asyncio.Future[Any]"
+
+
+class Writer:
+    """The one who writes for a tenant in this daemon."""
+
+    def __init__(
+        self,
+        store: Store,
+        layout: Layout,
+        quota: int,
+        mutate: Mutate,
+        publish: Callable[[int, int, list[StoredEvent]], None],
+        committed: Callable[[Committed], None],
+    ) -> None:
+        """`publish(before, revision, events)` is told of every commit, in order, before its callers are answered."""
+        self._store = store
+        self._layout = layout
+        self._quota = quota
+        self._mutate = mutate
+        self._publish = publish
+        self._committed = committed
+        self._waiting: list[_Waiting] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def submit(self, evaluate: Callable[[Batch], Awaitable[T]], keys: Sequence[bytes] = (), size: int = 0) -> T:
+        """Evaluates a write in the next batch, and returns its result when it is durable.
+
+        `keys` are rows that it will read, which are fetched for the whole batch at once; `size` bounds a batch.
+
+        :raises EtcdError: what the evaluation raised; nothing of the write took place
+        """
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(evaluate, keys, size, answer))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await answer
+
+    async def drain(self) -> None:
+        """Returns when nothing waits any more."""
+        while self._running is not None:
+            await asyncio.wait([self._running])
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                await self._commit(self._take())
+        finally:
+            self._running = None
+
+    def _take(self) -> list[_Waiting]:
+        size = count = 0
+        for waiting in self._waiting[:_MOST_WRITES]:
+            size += waiting.size
+            if count and size > _MOST_BYTES:
+                break
+            count += 1
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        return [waiting for waiting in batch if not waiting.answer.done()]
+
+    async def _commit(self, group: list[_Waiting]) -> None:
+        if not group:
+            return
+        started = time.perf_counter()
+        attempts = 0
+
+        async def evaluate(transaction: Transaction) -> tuple[int, Batch, list[Any]]:
+            nonlocal attempts
+            attempts += 1
+            batch = await self._begin(transaction, group)
+            before = batch.revision
+            results = [await _evaluate(batch, waiting.evaluate) for waiting in group]
+            _finish(batch)
+            return before, batch, results
+
+        try:
+            before, batch, results = await self._store.transact(evaluate)
+        except Exception as error:  # noqa: BLE001  every caller is told; the writer goes on with the next batch
+            for waiting in group:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(_as_answer(error))
+            return
+        if batch.events:
+            self._publish(before, batch.revision, batch.events)
+        for action in batch.after_commit:
+            action()
+        for waiting, result in zip(group, results, strict=True):
+            if waiting.answer.done():
+                continue
+            if isinstance(result, Exception):
+                waiting.answer.set_exception(result)
+            else:
+                waiting.answer.set_result(result)
+        self._committed(Committed(len(group), batch.revision, attempts, time.perf_counter() - started))
+
+    async def _begin(self, transaction: Transaction, group: list[_Waiting]) -> Batch:
+        layout = self._layout
+        rows = [layout.revision, layout.compacted, layout.usage, layout.alarms]
+        rows.extend(key for waiting in group for key in waiting.keys)
+        await transaction.prefetch(rows)
+        revision = await transaction.get_for_update(layout.revision)
+        stored_bytes, keys = unpack_usage(await transaction.get(layout.usage))
+        alarms = unpack_revision(await transaction.get(layout.alarms), 0)
+        return Batch(
+            transaction,
+            layout,
+            self._quota,
+            unpack_revision(revision, _FIRST_REVISION),
+            unpack_revision(await transaction.get(layout.compacted), 0),
+            stored_bytes,
+            keys,
+            alarms,
+            alarms,
+            self._mutate,
+        )
+
+
+async def _evaluate(batch: Batch, evaluate: Evaluate) -> Any:
+    """The result of one write of the batch, or the error that it met, with everything it had done undone."""
+    transaction = batch.transaction
+    mark = transaction.mark()
+    before = batch.revision, batch.bytes, batch.keys, len(batch.events), len(batch.after_commit)
+    batch.mutations = 0
+    try:
+        return await evaluate(batch)
+    except (StoreUnavailable, StoreFull, KeyTooLong):
+        raise
+    except Exception as error:  # noqa: BLE001  one write's failure is its own caller's, not the batch's
+        transaction.rollback(mark)
+        batch.revision, batch.bytes, batch.keys, events, actions = before
+        del batch.events[events:]
+        del batch.after_commit[actions:]
+        return error
+
+
+def _finish(batch: Batch) -> None:
+    """Stores what the whole batch has changed. The revision is written whenever anything is: see the module."""
+    transaction, layout = batch.transaction, batch.layout
+    if batch.alarms != batch.alarms_before:
+        transaction.set(layout.alarms, pack_revision(batch.alarms))
+    if not transaction.writes and not transaction.cleared:
+        return
+    transaction.set(layout.usage, _USAGE.pack(batch.bytes, batch.keys))
+    transaction.set(layout.revision, pack_revision(batch.revision))
+
+
+def _as_answer(error: Exception) -> Exception:
+    if isinstance(error, StoreFull):
+        return errors.NoSpace()
+    if isinstance(error, StoreUnavailable):
+        return errors.TimedOut()
+    if isinstance(error, KeyTooLong):
+        return errors.RequestTooLarge()
+    return error
+
+
+def unpack_usage(stored: bytes | None) -> tuple[int, int]:
+    """(bytes, keys) that a tenant has stored."""
+    return (0, 0) if stored is None else _USAGE.unpack(stored)

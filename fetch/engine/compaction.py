@@ -1,0 +1,53 @@
+"""Compaction: reads below a revision fail at once, and what only they could see is cleared in the background.
+
+The log of events below the compacted revision is walked from its head; what each event superseded is no longer
+reachable, so its history row goes with it. Each step is a bounded write in the tenant's batches. The head of the log
+is the only state: a walk that was interrupted goes on from there. The compacted revision's own events stay, since a
+watch may start there (etcd: `server/storage/mvcc/watchable_store.go`).
+"""
+
+from fetch import errors
+from fetch.engine.batch import Batch
+from fetch.engine.layout import Layout, pack_revision
+from fetch.engine.records import StoredEvent
+from fetch.stores.transaction import Source
+
+_STEP = 500
+
+
+async def compact(batch: Batch, revision: int) -> int:
+    """Makes `revision` the oldest that can be read, and returns the tenant's newest.
+
+    :raises Compacted: it is already :raises FutureRevision: there is no such revision yet
+    """
+    if revision <= batch.compacted:
+        raise errors.Compacted
+    if revision > batch.revision:
+        raise errors.FutureRevision
+    batch.compacted = revision
+    batch.transaction.set(batch.layout.compacted, pack_revision(revision))
+    return batch.revision
+
+
+async def clear_step(batch: Batch) -> bool:
+    """Clears the head of what compaction has left behind; whether there may be more."""
+    layout, transaction = batch.layout, batch.transaction
+    if batch.compacted <= 0:
+        return False
+    rows, more = await transaction.get_range(layout.events, layout.event(batch.compacted), _STEP)
+    for row, encoded in rows:
+        event = StoredEvent.parse(layout.unpack_event(row), encoded)
+        if event.previous() is not None:
+            transaction.clear(layout.history_row(event.key, event.revision))
+        batch.bytes -= len(encoded)
+    if rows:
+        transaction.clear_range(layout.events, rows[-1][0] + b"\x00")
+    return more
+
+
+async def is_behind(source: Source, layout: Layout, compacted: int) -> bool:
+    """Whether compaction has something left to clear."""
+    if compacted <= 0:
+        return False
+    rows, _ = await source.get_range(layout.events, layout.event(compacted), 1)
+    return bool(rows)

@@ -1,0 +1,278 @@
+"""The storage engine of one tenant: the operations that etcd's services need, by name.
+
+It stands on a store (`fetch/stores/protocol.py`) and knows no wire format but the messages of requests that it
+evaluates. Writes go through the tenant's `Writer` and the operation chain, reads through a snapshot, watches through
+the `Hub`. One engine serves a tenant in a daemon; several daemons have one each on the same store.
+"""
+
+import asyncio
+import functools
+import zlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from fetch.api.rpc_pb2 import (
+    DeleteRangeRequest,
+    DeleteRangeResponse,
+    PutRequest,
+    PutResponse,
+    RangeRequest,
+    TxnRequest,
+    TxnResponse,
+)
+from fetch.engine import compaction, lease, operations
+from fetch.engine.batch import Batch, Committed, Mutate, Writer, unpack_usage
+from fetch.engine.layout import Layout, unpack_revision
+from fetch.engine.operations import Outcome
+from fetch.engine.reads import Counts, Found, View, chunks, collect, find
+from fetch.engine.watch import Hub
+from fetch.stores.protocol import Store
+
+_PIECE = 1000
+_WHOLE = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A tenant's state: its newest revision, the bytes and keys it has stored, its alarms as a set of bits."""
+
+    revision: int
+    bytes: int
+    keys: int
+    alarms: int
+    compacted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a streamed range: stored frames. `more`, `count` and `revision` are those of the whole answer."""
+
+    frames: list[bytes]
+    last: bool
+    more: bool
+    count: int
+    revision: int
+
+
+class StorageEngine:
+    """The operations of one tenant. Everything raises `EtcdError` with etcd's code and text."""
+
+    def __init__(
+        self,
+        tenant: str,
+        store: Store,
+        prefix: bytes,
+        quota: int,
+        mutate: Mutate,
+        committed: Callable[[str, Committed], None],
+        granted: Callable[[lease.Grant], None],
+    ) -> None:
+        """`quota` in bytes, 0 for none; `committed` is told of each batch, `granted` of each lease."""
+        self.tenant = tenant
+        self.quota = quota
+        self._store = store
+        self._layout = Layout(prefix)
+        self.watches = Hub(store, self._layout)
+        self._counts = Counts()
+        self._writer = Writer(
+            store, self._layout, quota, mutate, self.watches.publish, functools.partial(committed, tenant)
+        )
+        self._granted = granted
+        self._compaction: asyncio.Task[None] | None = None
+
+    # keys
+
+    async def create_if_absent(self, key: bytes, value: bytes, lease: int) -> Outcome:
+        """See `operations.create_if_absent`."""
+        return await self.update_at_revision(key, 0, value, lease)
+
+    async def update_at_revision(self, key: bytes, revision: int, value: bytes, lease: int) -> Outcome:
+        """See `operations.update_at_revision`."""
+        rows = [self._layout.key(key), self._layout.lease(lease)] if lease else [self._layout.key(key)]
+        return await self._writer.submit(
+            lambda batch: operations.update_at_revision(batch, key, revision, value, lease), rows, len(value)
+        )
+
+    async def delete_key(self, key: bytes, revision: int) -> Outcome:
+        """See `operations.delete_key`."""
+        return await self._writer.submit(
+            lambda batch: operations.delete_key(batch, key, revision), [self._layout.key(key)]
+        )
+
+    async def get_latest(self, key: bytes) -> Outcome:
+        """The key's newest frame, in `current`."""
+        layout = self._layout
+        with self._store.snapshot() as snapshot:
+            revision, stored = await snapshot.get_many([layout.revision, layout.keys + key])
+        return Outcome(unpack_revision(revision, 1), stored is not None, stored)
+
+    async def range_keys(self, request: RangeRequest) -> Found:
+        """See `reads.find`."""
+        with self._store.snapshot() as snapshot:
+            view = await View.open(snapshot, self._layout)
+            return await find(view, request, self._counts)
+
+    async def stream_range(self, request: RangeRequest) -> AsyncIterator[Piece]:
+        """The range in pieces of bounded size, all at one revision, each read when it is asked for.
+
+        :raises FutureRevision: :raises Compacted: also midway, when compaction overtakes the stream's revision
+        """
+        begin, end = self._layout.key_range(request.key, request.range_end)
+        limit = request.limit if request.limit > 0 else _WHOLE
+        revision = newest = sent = 0
+        while True:
+            with self._store.snapshot() as snapshot:
+                view = await View.open(snapshot, self._layout)
+                if not newest:
+                    newest = view.revision
+                    revision = request.revision if request.revision > 0 else newest
+                view.check(revision)
+                if request.count_only:
+                    count = await self._counts.count(view, begin, end, revision) if begin < end else 0
+                    piece = Piece([], last=True, more=False, count=count, revision=newest)
+                else:
+                    frames, begin, more = await collect(view, begin, end, min(limit - sent, _PIECE), revision)
+                    sent += len(frames)
+                    last = not more or sent >= limit
+                    rest = await self._counts.count(view, begin, end, revision) if more and last else 0
+                    piece = Piece(frames, last=last, more=rest > 0, count=sent + rest, revision=newest)
+            if piece.frames or piece.last:
+                yield piece
+            if piece.last:
+                return
+
+    async def put(self, request: PutRequest) -> PutResponse:
+        """See `operations.put`."""
+        return await self._writer.submit(
+            lambda batch: operations.put(batch, request), [self._layout.key(request.key)], len(request.value)
+        )
+
+    async def delete_range(self, request: DeleteRangeRequest) -> DeleteRangeResponse:
+        """See `operations.delete_range`."""
+        return await self._writer.submit(lambda batch: operations.delete_range(batch, request))
+
+    async def txn(self, request: TxnRequest) -> TxnResponse:
+        """See `operations.txn`. One that only reads takes no part in a batch."""
+        if operations.is_read_only(request):
+            with self._store.snapshot() as snapshot:
+                view = await View.open(snapshot, self._layout)
+                return await operations.read_only_txn(view, request)
+        return await self._writer.submit(lambda batch: operations.txn(batch, request), (), request.ByteSize())
+
+    async def revision(self) -> int:
+        """The newest revision."""
+        with self._store.snapshot() as snapshot:
+            return unpack_revision(await snapshot.get(self._layout.revision), 1)
+
+    # compaction
+
+    async def compact(self, revision: int, *, physical: bool) -> int:
+        """See `compaction.compact`; `physical` waits until everything is cleared."""
+        newest = await self._writer.submit(lambda batch: compaction.compact(batch, revision))
+        self._compact_in_background()
+        if physical and self._compaction is not None:
+            await asyncio.shield(self._compaction)
+        return newest
+
+    async def resume(self) -> None:
+        """Goes on with a compaction that a restart has interrupted."""
+        with self._store.snapshot() as snapshot:
+            view = await View.open(snapshot, self._layout)
+            behind = await compaction.is_behind(snapshot, self._layout, view.compacted)
+        if behind:
+            self._compact_in_background()
+
+    def _compact_in_background(self) -> None:
+        if self._compaction is None or self._compaction.done():
+            self._compaction = asyncio.create_task(self._clear())
+
+    async def _clear(self) -> None:
+        more = True
+        while more:
+            more = await self._writer.submit(compaction.clear_step)
+
+    # leases
+
+    async def grant_lease(self, lease_id: int, ttl: int) -> tuple[lease.Grant, int]:
+        """See `lease.grant`; with the revision at which it was served."""
+
+        async def grant(batch: Batch) -> tuple[lease.Grant, int]:
+            return await lease.grant(batch, self.tenant, lease_id, ttl), batch.revision
+
+        granted, revision = await self._writer.submit(grant)
+        self._granted(granted)
+        return granted, revision
+
+    async def renew_lease(self, lease_id: int) -> lease.Grant:
+        """See `lease.renew`."""
+        return await self._writer.submit(lambda batch: lease.renew(batch, self.tenant, lease_id))
+
+    async def revoke_lease(self, lease_id: int) -> int:
+        """See `lease.revoke`; the revision at which it was served."""
+
+        async def revoke(batch: Batch) -> int:
+            await lease.revoke(batch, lease_id)
+            return batch.revision
+
+        return await self._writer.submit(revoke)
+
+    async def expire_lease(self, lease_id: int, expires: int) -> bool:
+        """See `lease.expire`."""
+        return await self._writer.submit(lambda batch: lease.expire(batch, lease_id, expires))
+
+    async def find_lease(self, lease_id: int, *, keys: bool) -> tuple[lease.Grant | None, list[bytes], int]:
+        """A lease's grant (None: no such lease), its keys if they are asked for, and the newest revision."""
+        with self._store.snapshot() as snapshot:
+            view = await View.open(snapshot, self._layout)
+            granted = await lease.read_grant(snapshot, self._layout, lease_id)
+            attached = await lease.attached_keys(snapshot, self._layout, lease_id) if keys else []
+        return granted, attached, view.revision
+
+    async def leases(self) -> tuple[list[int], int]:
+        """All leases, and the newest revision."""
+        with self._store.snapshot() as snapshot:
+            view = await View.open(snapshot, self._layout)
+            return await lease.leases(snapshot, self._layout), view.revision
+
+    # maintenance
+
+    async def status(self) -> Status:
+        """The tenant's state."""
+        layout = self._layout
+        with self._store.snapshot() as snapshot:
+            revision, compacted, usage, alarms = await snapshot.get_many([layout.revision, layout.compacted, layout.usage, layout.alarms])
+        stored_bytes, keys = unpack_usage(usage)
+        return Status(
+            unpack_revision(revision, 1), stored_bytes, keys, unpack_revision(alarms, 0), unpack_revision(compacted, -1)
+        )
+
+    async def change_alarms(self, *, activate: int = 0, deactivate: int = 0) -> int:
+        """Raises and lowers alarms, given as sets of bits; returns those that were raised before."""
+
+        async def change(batch: Batch) -> int:
+            before = batch.alarms
+            batch.alarms = (before | activate) & ~deactivate
+            return before
+
+        return await self._writer.submit(change)
+
+    async def hash_keys(self, revision: int) -> tuple[int, int, int]:
+        """(CRC-32 of all keys and values at a revision, compacted revision, the revision that was hashed).
+
+        :raises FutureRevision: :raises Compacted:
+        """
+        checksum = 0
+        with self._store.snapshot() as snapshot:
+            view = await View.open(snapshot, self._layout)
+            view.check(revision)
+            revision = revision or view.revision
+            async for frames in chunks(view, self._layout.keys, self._layout.keys_end, _WHOLE, revision):
+                for stored in frames:
+                    checksum = zlib.crc32(stored, checksum)
+        return checksum, view.compacted, revision
+
+    async def close(self) -> None:
+        """Waits for the writes under way."""
+        if self._compaction is not None:
+            self._compaction.cancel()
+        await self._writer.drain()

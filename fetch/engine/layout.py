@@ -1,0 +1,157 @@
+"""Where a tenant's data lies: every key that the engine stores is made here.
+
+    PREFIX r                        the last revision, 8 bytes
+    PREFIX m NAME                   metadata: compacted, usage, alarms
+    PREFIX k KEY                    the current KeyValue, framed (see `records`)
+    PREFIX h ESCAPED-KEY REVISION   sub, 4 bytes: the event of REVISION superseded a value of KEY
+    PREFIX e REVISION SUB           the event, an mvccpb.Event with its previous value
+    PREFIX l ID                     a lease's grant
+    PREFIX a ID KEY                 the key is attached to the lease
+
+Revisions are 8 bytes and subs 4, big-endian, so that they sort as numbers. The one thing outside of a tenant's prefix
+is the queue of leases by expiry, which is one for all tenants so that a daemon waits on its head alone.
+"""
+
+import struct
+from dataclasses import dataclass, field
+
+_REVISION = struct.Struct(">Q")
+_EVENT = struct.Struct(">QI")
+_SUB = struct.Struct(">I")
+_EXPIRY = struct.Struct(">Qq")
+
+_ALL_BITS = (1 << 64) - 1
+
+EXPIRIES = b"\x02"
+EXPIRIES_END = b"\x03"
+
+
+def pack_revision(revision: int) -> bytes:
+    """A revision as stored."""
+    return _REVISION.pack(revision)
+
+
+def unpack_revision(stored: bytes | None, default: int) -> int:
+    """A revision from its stored form; the default when nothing is stored."""
+    return default if stored is None else int(_REVISION.unpack(stored)[0])
+
+
+def pack_sub(sub: int) -> bytes:
+    """The value of a history row."""
+    return _SUB.pack(sub)
+
+
+def unpack_sub(stored: bytes) -> int:
+    """The sub that a history row holds."""
+    return int(_SUB.unpack(stored)[0])
+
+
+def expiry(milliseconds: int, lease: int, prefix: bytes) -> bytes:
+    """The row of a lease in the queue of expiries. `milliseconds` are since the Unix epoch."""
+    return EXPIRIES + _EXPIRY.pack(milliseconds, lease) + prefix
+
+
+def unpack_expiry(key: bytes) -> tuple[int, int, bytes]:
+    """(milliseconds, lease, tenant's prefix) of a row in the queue of expiries."""
+    milliseconds, lease = _EXPIRY.unpack_from(key, len(EXPIRIES))
+    return milliseconds, lease, key[len(EXPIRIES) + _EXPIRY.size :]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The keys of one tenant."""
+
+    prefix: bytes
+    revision: bytes = field(init=False)
+    compacted: bytes = field(init=False)
+    usage: bytes = field(init=False)
+    alarms: bytes = field(init=False)
+    keys: bytes = field(init=False)
+    keys_end: bytes = field(init=False)
+    history: bytes = field(init=False)
+    events: bytes = field(init=False)
+    events_end: bytes = field(init=False)
+    leases: bytes = field(init=False)
+    leases_end: bytes = field(init=False)
+    attachments: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        prefix = self.prefix
+        for name, value in {
+            "revision": prefix + b"r",
+            "compacted": prefix + b"mcompacted",
+            "usage": prefix + b"musage",
+            "alarms": prefix + b"malarms",
+            "keys": prefix + b"k",
+            "keys_end": prefix + b"l",
+            "history": prefix + b"h",
+            "events": prefix + b"e",
+            "events_end": prefix + b"f",
+            "leases": prefix + b"l",
+            "leases_end": prefix + b"m",
+            "attachments": prefix + b"a",
+        }.items():
+            object.__setattr__(self, name, value)
+
+    def key(self, key: bytes) -> bytes:
+        """The row of a key's current KeyValue."""
+        return self.keys + key
+
+    def key_range(self, key: bytes, range_end: bytes) -> tuple[bytes, bytes]:
+        """The rows of an etcd range: one key, [key, range_end), or everything from key on when range_end is 0x00."""
+        if not range_end:
+            return self.keys + key, self.keys + key + b"\x00"
+        if range_end == b"\x00":
+            return self.keys + key, self.keys_end
+        return self.keys + key, self.keys + range_end
+
+    def history_of(self, key: bytes) -> bytes:
+        """What the history rows of a key begin with; sorts as the keys do, no key's rows lie between another's."""
+        return self.history + key.replace(b"\x00", b"\x00\xff") + b"\x00\x00"
+
+    def history_row(self, key: bytes, revision: int) -> bytes:
+        """The row that tells which event superseded the key's value at `revision`."""
+        return self.history_of(key) + _REVISION.pack(revision)
+
+    def history_range(self, begin: bytes, end: bytes) -> tuple[bytes, bytes]:
+        """The history rows of the keys whose rows lie in [begin, end), which is a range of `keys` rows."""
+        first = self.history + begin[len(self.keys) :].replace(b"\x00", b"\x00\xff")
+        if end == self.keys_end:
+            return first, self.prefix + b"i"
+        return first, self.history + end[len(self.keys) :].replace(b"\x00", b"\x00\xff")
+
+    def unpack_history(self, row: bytes) -> tuple[bytes, int]:
+        """(key, revision) of a history row."""
+        escaped = row[len(self.history) : -_REVISION.size - 2]
+        return escaped.replace(b"\x00\xff", b"\x00"), int(_REVISION.unpack(row[-_REVISION.size :])[0])
+
+    def event(self, revision: int, sub: int = 0) -> bytes:
+        """The row of an event; without `sub` the first that a revision can have."""
+        return self.events + _EVENT.pack(revision, sub)
+
+    def unpack_event(self, row: bytes) -> int:
+        """The revision of an event's row."""
+        return int(_EVENT.unpack_from(row, len(self.events))[0])
+
+    def lease(self, lease: int) -> bytes:
+        """The row of a lease's grant."""
+        return self.leases + struct.pack(">q", lease)
+
+    def unpack_lease(self, row: bytes) -> int:
+        """The lease of a grant's row."""
+        return int(struct.unpack(">q", row[len(self.leases) :])[0])
+
+    def attachment(self, lease: int, key: bytes) -> bytes:
+        """The row that attaches a key to a lease."""
+        return self.attachments + struct.pack(">q", lease) + key
+
+    def attachment_range(self, lease: int) -> tuple[bytes, bytes]:
+        """The rows of all keys attached to a lease."""
+        begin = self.attachments + struct.pack(">q", lease)
+        if lease == -1:  # all bits set: no ID sorts behind it
+            return begin, self.prefix + b"b"
+        return begin, self.attachments + struct.pack(">Q", (lease + 1) & _ALL_BITS)
+
+    def unpack_attachment(self, row: bytes) -> bytes:
+        """The key of an attachment's row."""
+        return row[len(self.attachments) + 8 :]

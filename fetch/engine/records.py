@@ -1,0 +1,115 @@
+"""Stored and sent forms of keys and events.
+
+A KeyValue is stored as it is sent: serialized and framed as field 2, `kvs` of RangeResponse. The same frame is field 2,
+`kv` of an Event. So a list is a join of stored bytes, an event is the frame with its type before and the previous value
+behind, and nothing is decoded on the way out. Field numbers are etcd's, in `protos/fetch/api`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from fetch.api.kv_pb2 import KeyValue
+from fetch.api.rpc_pb2 import RangeResponse
+
+_DELETE = b"\x08\x01"
+_PREVIOUS = b"\x1a"
+_KV = b"\x12"
+_EVENT_FIELD = b"\x5a"
+
+
+def varint(number: int) -> bytes:
+    """A number in protobuf's base-128 form; negative ones as 64 bits in two's complement."""
+    if 0 <= number < 128:
+        return _SMALL[number]
+    if number < 0:
+        number &= (1 << 64) - 1
+    encoded = bytearray()
+    while number > 127:
+        encoded.append(number & 127 | 128)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+_SMALL = [bytes((number,)) for number in range(128)]
+
+
+def frame(key: bytes, value: bytes, create_revision: int, mod_revision: int, version: int, lease: int) -> bytes:
+    """A KeyValue as it is stored."""
+    encoded = KeyValue(
+        key=key, create_revision=create_revision, mod_revision=mod_revision, version=version, value=value, lease=lease
+    ).SerializeToString()
+    return _KV + varint(len(encoded)) + encoded
+
+
+def key_value(stored: bytes) -> KeyValue:
+    """The KeyValue of a stored frame."""
+    return RangeResponse.FromString(stored).kvs[0]
+
+
+def key_values(stored: Iterable[bytes]) -> list[KeyValue]:
+    """The KeyValues of many stored frames, decoded at once."""
+    return list(RangeResponse.FromString(b"".join(stored)).kvs)
+
+
+def put_event(current: bytes, previous: bytes | None) -> bytes:
+    """An event as it is stored, of two stored frames: a put."""
+    return current if previous is None else current + _PREVIOUS + previous[1:]
+
+
+def delete_event(key: bytes, revision: int, previous: bytes) -> bytes:
+    """An event as it is stored: a delete. Its KeyValue has the key and the revision of the deletion, as etcd's has."""
+    encoded = KeyValue(key=key, mod_revision=revision).SerializeToString()
+    return _DELETE + _KV + varint(len(encoded)) + encoded + _PREVIOUS + previous[1:]
+
+
+@dataclass(slots=True)
+class StoredEvent:
+    """An event of the log: `encoded` is an mvccpb.Event, whose first `bare` bytes are the event without prev_kv."""
+
+    revision: int
+    key: bytes
+    encoded: bytes
+    bare: int
+    deleted: bool
+    _with_previous: bytes | None = field(default=None, repr=False)
+    _without_previous: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, revision: int, encoded: bytes) -> "StoredEvent":
+        """An event from its row in the log."""
+        deleted = encoded[0] == _DELETE[0]
+        length, at = _length(encoded, 3 if deleted else 1)
+        key_length, key_at = _length(encoded, at + 1)
+        return cls(revision, encoded[key_at : key_at + key_length], encoded, at + length, deleted)
+
+    @property
+    def created(self) -> bool:
+        """Whether the event is the key's first put, or its first since it was deleted."""
+        return not self.deleted and self.bare == len(self.encoded)
+
+    def previous(self) -> bytes | None:
+        """The stored frame of the previous value; None for a key's first put."""
+        return _KV + self.encoded[self.bare + 1 :] if self.bare < len(self.encoded) else None
+
+    def framed(self, *, previous: bool) -> bytes:
+        """The event as a field of WatchResponse, with or without its previous value. Encoded once each."""
+        if previous:
+            if self._with_previous is None:
+                self._with_previous = _EVENT_FIELD + varint(len(self.encoded)) + self.encoded
+            return self._with_previous
+        if self._without_previous is None:
+            self._without_previous = _EVENT_FIELD + varint(self.bare) + self.encoded[: self.bare]
+        return self._without_previous
+
+
+def _length(encoded: bytes, at: int) -> tuple[int, int]:
+    """A varint at a position, and the position behind it."""
+    number = shift = 0
+    while True:
+        byte = encoded[at]
+        at += 1
+        number |= (byte & 127) << shift
+        if byte < 128:
+            return number, at
+        shift += 7

@@ -1,0 +1,121 @@
+"""etcd's errors: the gRPC code and the exact text, which etcd's Go client matches on.
+
+Codes and texts follow `api/v3rpc/rpctypes/error.go` of etcd. The engine raises them, the request chain turns
+whichever leaves it into the status of the call.
+"""
+
+from typing import ClassVar
+
+import grpc
+
+_Code = grpc.StatusCode
+
+
+class EtcdError(Exception):
+    """An answer other than success, as etcd words it.
+
+    `code` and `text` become the status code and the message of the call.
+    """
+
+    code: ClassVar[grpc.StatusCode] = _Code.UNKNOWN
+    text: ClassVar[str] = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class EmptyKey(EtcdError):
+    code = _Code.INVALID_ARGUMENT
+    text = "etcdserver: key is not provided"
+
+
+class KeyNotFound(EtcdError):
+    code = _Code.INVALID_ARGUMENT
+    text = "etcdserver: key not found"
+
+
+class ValueProvided(EtcdError):
+    code = _Code.INVALID_ARGUMENT
+    text = "etcdserver: value is provided"
+
+
+class LeaseProvided(EtcdError):
+    code = _Code.INVALID_ARGUMENT
+    text = "etcdserver: lease is provided"
+
+
+class TooManyOps(EtcdError):
+    code = _Code.INVALID_ARGUMENT
+    text = "etcdserver: too many operations in txn request"
+
+
+class DuplicateKey(EtcdError):
+    code = _Code.INVALID_ARGUMENT
+    text = "etcdserver: duplicate key given in txn request"
+
+
+class InvalidSortOption(EtcdError):
+    code = _Code.INVALID_ARGUMENT
+    text = "etcdserver: invalid sort option"
+
+
+class Compacted(EtcdError):
+    code = _Code.OUT_OF_RANGE
+    text = "etcdserver: mvcc: required revision has been compacted"
+
+
+class FutureRevision(EtcdError):
+    code = _Code.OUT_OF_RANGE
+    text = "etcdserver: mvcc: required revision is a future revision"
+
+
+class NoSpace(EtcdError):
+    code = _Code.RESOURCE_EXHAUSTED
+    text = "etcdserver: mvcc: database space exceeded"
+
+
+class LeaseNotFound(EtcdError):
+    code = _Code.NOT_FOUND
+    text = "etcdserver: requested lease not found"
+
+
+class LeaseExists(EtcdError):
+    code = _Code.FAILED_PRECONDITION
+    text = "etcdserver: lease already exists"
+
+
+class LeaseTTLTooLarge(EtcdError):
+    code = _Code.OUT_OF_RANGE
+    text = "etcdserver: too large lease TTL"
+
+
+class RequestTooLarge(EtcdError):
+    code = _Code.INVALID_ARGUMENT
+    text = "etcdserver: request is too large"
+
+
+class Stopped(EtcdError):
+    code = _Code.UNAVAILABLE
+    text = "etcdserver: server stopped"
+
+
+class TimedOut(EtcdError):
+    """The store does not answer; a client may retry elsewhere."""
+
+    code = _Code.UNAVAILABLE
+    text = "etcdserver: request timed out"
+
+
+class Corrupt(EtcdError):
+    code = _Code.DATA_LOSS
+    text = "etcdserver: corrupt cluster"
+
+
+class Refused(EtcdError):
+    """A refusal in words of its own: what fetch does not serve, or a request that cannot be understood."""
+
+    def __init__(self, code: grpc.StatusCode, text: str) -> None:
+        super().__init__(text)
+        # an instance's own status, where every other error has its class's
+        self.code = code  # type: ignore[misc]
+        self.text = text  # type: ignore[misc]

@@ -1,0 +1,116 @@
+"""The Maintenance service, as far as it makes sense for one tenant of many.
+
+Follows `server/etcdserver/api/v3rpc/maintenance.go`. A tenant has one member, which is its leader; its size is what the
+tenant has stored, not the size of the store that it shares with others.
+"""
+
+from collections.abc import Mapping
+
+import grpc
+
+from fetch.api.rpc_pb2 import (
+    AlarmMember,
+    AlarmRequest,
+    AlarmResponse,
+    AlarmType,
+    DefragmentResponse,
+    HashKVRequest,
+    HashKVResponse,
+    HashResponse,
+    StatusResponse,
+)
+from fetch.chain import Call
+from fetch.services.unserved import refuse
+from fetch.services.wire import MEMBER_ID, RAFT_TERM, fill, tenant_of
+
+# kube-apiserver asks for it to tell which features it may use; etcd 3.7 is what the answers follow
+VERSION = "3.7.3"
+_STORAGE_VERSION = "3.7.0"
+# an etcd is never empty, and etcdctl divides by its size
+_LEAST_SIZE = 4096
+
+
+class Maintenance:
+    """The handlers of `etcdserverpb.Maintenance`, on raw bytes."""
+
+    name = "etcdserverpb.Maintenance"
+
+    def handlers(self) -> Mapping[str, grpc.RpcMethodHandler]:
+        """The service's methods."""
+        return {
+            "Alarm": grpc.unary_unary_rpc_method_handler(self.alarm),
+            "Status": grpc.unary_unary_rpc_method_handler(self.status),
+            "Defragment": grpc.unary_unary_rpc_method_handler(self.defragment),
+            "Hash": grpc.unary_unary_rpc_method_handler(self.hash),
+            "HashKV": grpc.unary_unary_rpc_method_handler(self.hash_kv),
+            "Snapshot": refuse("fetch keeps many tenants in one store: back up the store itself", streams=True),
+            "MoveLeader": refuse("a tenant of fetch has one member"),
+            "Downgrade": refuse("fetch's storage format does not follow etcd's versions"),
+        }
+
+    async def alarm(self, request: bytes, call: Call) -> bytes:
+        """Alarm. There is one member, so an alarm is its, whichever member the request names."""
+        message = AlarmRequest.FromString(request)
+        engine = tenant_of(call)
+        response = AlarmResponse()
+        wanted = 1 << message.alarm if message.alarm != AlarmType.NONE else 0
+        if message.action == AlarmRequest.GET:
+            shown = (await engine.status()).alarms & (wanted or ~0)
+        elif message.action == AlarmRequest.ACTIVATE and wanted:
+            await engine.change_alarms(activate=wanted)
+            shown = wanted
+        elif message.action == AlarmRequest.DEACTIVATE and wanted:
+            shown = await engine.change_alarms(deactivate=wanted) & wanted
+        else:
+            shown = 0
+        for alarm in _alarms(shown):
+            response.alarms.add(memberID=MEMBER_ID, alarm=alarm)
+        fill(response.header, engine, await engine.revision())
+        return response.SerializeToString()
+
+    async def status(self, _: bytes, call: Call) -> bytes:
+        """Status."""
+        engine = tenant_of(call)
+        status = await engine.status()
+        size = max(status.bytes, _LEAST_SIZE)
+        response = StatusResponse(
+            version=VERSION,
+            dbSize=size,
+            leader=MEMBER_ID,
+            raftIndex=status.revision,
+            raftTerm=RAFT_TERM,
+            raftAppliedIndex=status.revision,
+            dbSizeInUse=size,
+            storageVersion=_STORAGE_VERSION,
+            dbSizeQuota=engine.quota,
+        )
+        response.downgradeInfo.enabled = False
+        for alarm in _alarms(status.alarms):
+            response.errors.append(str(AlarmMember(memberID=MEMBER_ID, alarm=alarm)).replace("\n", " "))
+        fill(response.header, engine, status.revision)
+        return response.SerializeToString()
+
+    async def defragment(self, _: bytes, call: Call) -> bytes:
+        """Defragment: nothing to be done, freed space is reused as it is."""
+        tenant_of(call)
+        return DefragmentResponse().SerializeToString()
+
+    async def hash(self, _: bytes, call: Call) -> bytes:
+        """Hash: of the tenant's newest keys and values."""
+        engine = tenant_of(call)
+        checksum, _, revision = await engine.hash_keys(0)
+        response = HashResponse(hash=checksum)
+        fill(response.header, engine, revision)
+        return response.SerializeToString()
+
+    async def hash_kv(self, request: bytes, call: Call) -> bytes:
+        """HashKV: of the tenant's keys and values at a revision. Equal for equal contents, but not etcd's number."""
+        engine = tenant_of(call)
+        checksum, compacted, revision = await engine.hash_keys(HashKVRequest.FromString(request).revision)
+        response = HashKVResponse(hash=checksum, compact_revision=compacted, hash_revision=revision)
+        fill(response.header, engine, await engine.revision())
+        return response.SerializeToString()
+
+
+def _alarms(alarms: int) -> "list[AlarmType]":
+    return [alarm for alarm in AlarmType.values() if alarm != AlarmType.NONE and alarms >> alarm & 1]

@@ -1,0 +1,322 @@
+"""The embedded store: an LMDB database in a directory, for one machine.
+
+Reads are calls into LMDB on the event loop's own thread: a key takes about 3 µs, less than a hop to a thread. Writes
+go through one writer thread, which takes every transaction that waits, of whatever tenant, into one LMDB transaction:
+one fsync acknowledges them all. LMDB's default durability is kept (no MDB_NOSYNC, no MDB_NOMETASYNC): a commit returns
+when data and meta page are on disk, and a crash leaves the last commit whole.
+
+The map is 1 TiB of address space; the file underneath grows with what is stored. That is how the map "grows": a later
+`set_mapsize` would need every reader to stop. Where so much address space is refused, half of it is tried, and so on.
+"""
+
+import asyncio
+import contextlib
+import queue
+import struct
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Self, TypeVar
+
+import lmdb
+
+from fetch.stores import longkeys
+from fetch.stores.protocol import Row, StoreFull, StoreUnavailable
+from fetch.stores.transaction import Transaction
+
+T = TypeVar("T")
+
+_MAP_SIZE = 1 << 40
+_SMALLEST_MAP_SIZE = 1 << 30
+_FORMAT_KEY = b"\x00format"
+_FORMAT = b"fetch 1"
+_TENANT = b"\x00tenant/"
+_LAST_TENANT = b"\x00tenants"
+_PREFIX = struct.Struct(">BI")
+_PAGE_BYTES = 4 << 20
+
+
+class LmdbStore:
+    """The store protocol on an LMDB environment that this process alone has open for writing."""
+
+    shared = False
+
+    def __init__(self, directory: Path) -> None:
+        """Opens the database in the directory, and creates both where they are missing.
+
+        :raises StoreUnavailable: the directory cannot be used, or holds another format
+        """
+        self._loop = asyncio.get_running_loop()
+        self._environment = _open(directory)
+        self._waiting: dict[bytes, list[asyncio.Future[None]]] = {}
+        self._commits: queue.SimpleQueue[_Commit | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write, name="lmdb-writer", daemon=True)
+        self._writer.start()
+
+    async def open_tenant(self, name: str) -> bytes:
+        """See `Store.open_tenant`. A prefix is five bytes: tenants are numbered as they come."""
+        key = _TENANT + name.encode()
+
+        async def number(transaction: Transaction) -> bytes:
+            prefix = await transaction.get_for_update(key)
+            if prefix is None:
+                last = await transaction.get_for_update(_LAST_TENANT)
+                prefix = _PREFIX.pack(1, 1 if last is None else _PREFIX.unpack(last)[1] + 1)
+                transaction.set(_LAST_TENANT, prefix)
+                transaction.set(key, prefix)
+            return prefix
+
+        return await self.transact(number)
+
+    def snapshot(self) -> "LmdbSnapshot":
+        """See `Store.snapshot`. LMDB reuses no page that an open snapshot sees: hold it briefly."""
+        return LmdbSnapshot(self._environment.begin())
+
+    async def transact(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        """See `Store.transact`."""
+        while True:
+            with self.snapshot() as snapshot:
+                transaction = Transaction(snapshot)
+                result = await body(transaction)
+            if not transaction.writes and not transaction.cleared:
+                return result
+            if not self._writer.is_alive():
+                raise StoreUnavailable("the store is closed")
+            commit = _Commit(transaction, self._loop.create_future())
+            self._commits.put(commit)
+            if await asyncio.shield(commit.done):
+                return result
+
+    async def changed(self, key: bytes, value: bytes | None) -> None:
+        """See `Store.changed`. Sees the commits of this process, which are all there are."""
+        with self.snapshot() as snapshot:
+            if await snapshot.get(key) != value:
+                return
+        waiter = self._loop.create_future()
+        self._waiting.setdefault(key, []).append(waiter)
+        await waiter
+
+    async def size(self) -> int:
+        """The bytes of the file that are in use or free for reuse."""
+        information, statistics = self._environment.info(), self._environment.stat()
+        return (int(information["last_pgno"]) + 1) * int(statistics["psize"])
+
+    async def close(self) -> None:
+        """Waits for the commits under way, then closes the database."""
+        self._commits.put(None)
+        await self._loop.run_in_executor(None, self._writer.join)
+        self._environment.close()
+
+    def _write(self) -> None:
+        """The writer thread: everything that waits goes into one commit."""
+        while (commit := self._commits.get()) is not None:
+            group = [commit]
+            closing = False
+            with contextlib.suppress(queue.Empty):
+                while (more := self._commits.get_nowait()) is not None:
+                    group.append(more)
+                closing = True
+            outcome = self._commit(group)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._answer, group, outcome)
+            if closing:
+                return
+
+    def _commit(self, group: "list[_Commit]") -> list[bool] | BaseException:
+        """Commits the group; for each whether it met no conflict, or the error that hit all of them."""
+        try:
+            with self._environment.begin(write=True) as writer:
+                return [_apply(commit.transaction, writer) for commit in group]
+        except (lmdb.MapFullError, lmdb.DiskError) as error:
+            return StoreFull(str(error))
+        except lmdb.Error as error:
+            return StoreFull(str(error)) if "No space left" in str(error) else StoreUnavailable(str(error))
+        except Exception as error:  # noqa: BLE001  whatever it is, the callers learn of it, and the thread lives on
+            return StoreUnavailable(repr(error))
+
+    def _answer(self, group: "list[_Commit]", outcome: list[bool] | BaseException) -> None:
+        for index, commit in enumerate(group):
+            if commit.done.done():
+                continue
+            if isinstance(outcome, BaseException):
+                commit.done.set_exception(outcome)
+                continue
+            commit.done.set_result(outcome[index])
+            if self._waiting:
+                for key in commit.transaction.writes.keys() & self._waiting.keys():
+                    for waiter in self._waiting.pop(key):
+                        if not waiter.done():
+                            waiter.set_result(None)
+
+
+class LmdbSnapshot:
+    """The snapshot protocol on an LMDB read transaction. Never suspends the caller."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, reader: lmdb.Transaction) -> None:
+        self._reader = reader
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.abort()  # lmdb keeps it for the next snapshot (`max_spare_txns`)
+
+    async def get(self, key: bytes) -> bytes | None:
+        """See `Snapshot.get`."""
+        if len(key) <= longkeys.INLINE:
+            return self._reader.get(key)
+        return longkeys.find(key, self._reader.get(longkeys.record_key(key)))
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See `Snapshot.get_many`."""
+        return [await self.get(key) for key in keys]
+
+    async def get_range(
+        self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False
+    ) -> tuple[list[Row], bool]:
+        """See `Snapshot.get_range`. A page holds at most about 4 MiB."""
+        source = _backward(self._reader, begin, end) if reverse else _forward(self._reader, begin, end)
+        rows: list[Row] = []
+        room = _PAGE_BYTES
+        for row in source:
+            if len(rows) == limit or room <= 0:
+                return rows, True
+            rows.append(row)
+            room -= len(row[1])
+        return rows, False
+
+    async def count_range(self, begin: bytes, end: bytes) -> int:
+        """See `Snapshot.count_range`. Reads keys only; 0.3 µs a row."""
+        cursor = self._reader.cursor()
+        if not cursor.set_range(longkeys.record_key(begin)):
+            return 0
+        last = longkeys.record_key(end)
+        count = 0
+        for record in cursor.iternext(keys=True, values=False):
+            if record > last or record == last == end:
+                break
+            if longkeys.is_bucket(record):
+                count += sum(begin <= key < end for key, _ in longkeys.rows_of(record, cursor.value()))
+            else:
+                count += 1
+        return count
+
+
+class _Commit:
+    __slots__ = ("done", "transaction")
+
+    def __init__(self, transaction: Transaction, done: asyncio.Future[bool]) -> None:
+        self.transaction = transaction
+        self.done = done
+
+
+def _open(directory: Path) -> lmdb.Environment:
+    size = _MAP_SIZE
+    while True:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            environment = lmdb.open(str(directory), map_size=size, max_readers=1024, max_spare_txns=16, subdir=True)
+            break
+        except (lmdb.MemoryError, MemoryError) as error:
+            if size <= _SMALLEST_MAP_SIZE:
+                raise StoreUnavailable(f"no address space for a map of {size} bytes: {error}") from error
+            size //= 2
+        except (lmdb.Error, OSError) as error:
+            raise StoreUnavailable(f"cannot open the database in {directory}: {error}") from error
+    with environment.begin(write=True) as transaction:
+        if transaction.stat()["entries"] == 0:
+            transaction.put(_FORMAT_KEY, _FORMAT)
+        found = transaction.get(_FORMAT_KEY)
+    if found != _FORMAT:
+        environment.close()
+        raise StoreUnavailable(f"{directory} holds another format than {_FORMAT.decode()}: {found!r}")
+    return environment
+
+
+def _apply(transaction: Transaction, writer: lmdb.Transaction) -> bool:
+    """Applies the writes, unless a key that the transaction relies on has changed."""
+    for key, value in transaction.conflicts.items():
+        if _stored(writer, key) != value:
+            return False
+    for begin, end in transaction.cleared:
+        _clear_range(writer, begin, end)
+    for key, value in transaction.writes.items():
+        if len(key) > longkeys.INLINE:
+            record = longkeys.record_key(key)
+            bucket = longkeys.replace(key, value, writer.get(record))
+            if bucket:
+                writer.put(record, bucket)
+            else:
+                writer.delete(record)
+        elif value is None:
+            writer.delete(key)
+        else:
+            writer.put(key, value)
+    return True
+
+
+def _stored(reader: lmdb.Transaction, key: bytes) -> bytes | None:
+    if len(key) <= longkeys.INLINE:
+        return reader.get(key)
+    return longkeys.find(key, reader.get(longkeys.record_key(key)))
+
+
+def _clear_range(writer: lmdb.Transaction, begin: bytes, end: bytes) -> None:
+    long_keys = [key for key, _ in _forward(writer, begin, end) if len(key) > longkeys.INLINE]
+    for key in long_keys:
+        record = longkeys.record_key(key)
+        bucket = longkeys.replace(key, None, writer.get(record))
+        if bucket:
+            writer.put(record, bucket)
+        else:
+            writer.delete(record)
+    cursor = writer.cursor()
+    found = cursor.set_range(longkeys.record_key(begin))
+    while found and cursor.key() < end:
+        found = cursor.next() if longkeys.is_bucket(cursor.key()) else cursor.delete() and bool(cursor.key())
+
+
+def _forward(reader: lmdb.Transaction, begin: bytes, end: bytes) -> Iterator[Row]:
+    cursor = reader.cursor()
+    if not cursor.set_range(longkeys.record_key(begin)):
+        return
+    if len(end) <= longkeys.INLINE:
+        for row in cursor.iternext():
+            if row[0] >= end:
+                return
+            if len(row[0]) > longkeys.INLINE:
+                yield from (long for long in longkeys.rows_of(*row) if begin <= long[0] < end)
+            else:
+                yield row
+    else:
+        last = longkeys.record_key(end)
+        for row in cursor.iternext():
+            if row[0] > last:
+                return
+            if len(row[0]) > longkeys.INLINE:
+                yield from (long for long in longkeys.rows_of(*row) if begin <= long[0] < end)
+            else:
+                yield row
+
+
+def _backward(reader: lmdb.Transaction, begin: bytes, end: bytes) -> Iterator[Row]:
+    cursor = reader.cursor()
+    last = longkeys.record_key(end)
+    if cursor.set_range(last):
+        if cursor.key() > last or last == end:
+            found = cursor.prev()
+        else:
+            found = True
+    else:
+        found = cursor.last()
+    first = longkeys.record_key(begin)
+    while found and cursor.key() >= first:
+        record, value = cursor.item()
+        if longkeys.is_bucket(record):
+            rows = [row for row in longkeys.rows_of(record, value) if begin <= row[0] < end]
+            yield from reversed(rows)
+        else:
+            yield record, value
+        found = cursor.prev()

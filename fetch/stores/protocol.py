@@ -1,0 +1,82 @@
+"""What the engine asks of an ordered transactional key-value store.
+
+Keys and values are bytes, ordered as bytes. A store gives consistent snapshots and commits a transaction's writes
+as one, if none of the keys that the transaction declared as conflicts has changed since its snapshot. Everything
+else (read-your-writes, undoing part of a transaction) is the same for all stores and lives in `transaction.py`.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from fetch.stores.transaction import Transaction
+
+Row = tuple[bytes, bytes]
+T = TypeVar("T")
+
+
+class StoreUnavailable(Exception):
+    """The store cannot be reached, or did not answer within its bounds; whether a write took place is not known."""
+
+
+class StoreFull(Exception):
+    """There is no room for the write; nothing of it took place."""
+
+
+class KeyTooLong(Exception):
+    """The store has no room for a key of this length; nothing of the transaction took place."""
+
+
+class Snapshot(Protocol):
+    """One consistent state of the store: everything that was acknowledged before the snapshot is in it."""
+
+    async def get(self, key: bytes) -> bytes | None:
+        """The value of the key, None when it is absent."""
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of the keys, in their order, in one round trip."""
+
+    async def get_range(
+        self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False
+    ) -> tuple[list[Row], bool]:
+        """At most `limit` (> 0) rows of [begin, end) in order of their keys, and whether there are more.
+
+        A store may return fewer than `limit` rows and say that there are more, to bound the bytes it holds; it
+        returns at least one row when there is one.
+        """
+
+    async def count_range(self, begin: bytes, end: bytes) -> int:
+        """The number of rows of [begin, end)."""
+
+
+class Store(Protocol):
+    """A store that is open. `shared` tells whether other processes may write to it."""
+
+    shared: bool
+
+    async def open_tenant(self, name: str) -> bytes:
+        """The prefix of the tenant's keys, which is made when the name is new."""
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """The newest state. To be held briefly: stores keep what a snapshot sees, or let it expire."""
+
+    async def transact(self, body: "Callable[[Transaction], Awaitable[T]]") -> T:
+        """Runs `body` on a new transaction and commits it; returns what `body` returned once it is durable.
+
+        `body` runs again, on a newer snapshot, when the commit meets a conflict: it must not have effects other
+        than on the transaction. The commit is applied exactly once or not at all.
+
+        :raises StoreUnavailable: the outcome is not known
+        :raises StoreFull: nothing was written
+        :raises KeyTooLong: nothing was written
+        """
+
+    async def changed(self, key: bytes, value: bytes | None) -> None:
+        """Returns once the stored value of the key is another than `value`; may also return without a change."""
+
+    async def size(self) -> int:
+        """The bytes that the whole store takes up on its disks, as near as it can tell cheaply."""
+
+    async def close(self) -> None:
+        """Ends what is under way and lets go of the store. Acknowledged writes stay."""

@@ -1,0 +1,1 @@
+"""The request chain: one module an interceptor."""

@@ -1,0 +1,1 @@
+"""The operation chain, inside the storage transaction: one module an interceptor."""

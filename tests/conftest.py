@@ -1,0 +1,92 @@
+"""The endpoints that the contract suite runs against: real etcd, and fetch on each of its stores.
+
+A test that asks for `client` runs once on each. One server of each kind serves all tests: on fetch each gets a tenant
+of its own, on etcd the keyspace is emptied before each, so tests count revisions from where they start.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.endpoints.client import Client
+from tests.endpoints.etcd import Etcd, find_etcd
+from tests.endpoints.fetch import STORES
+from tests.endpoints.server import Endpoint, Server
+
+# short enough to wait for; only watches that ask for notifications notice
+PROGRESS_INTERVAL = "--watch-progress-notify-interval=300ms"
+
+
+ETCD = find_etcd()
+
+NOT_RUN = pytest.StashKey[Counter[str]]()
+"""How many tests want an endpoint that is not there, by the reason why."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "since(major, minor, why): what an etcd before that release does not do")
+    config.stash[NOT_RUN] = Counter()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the tests of endpoints that are not there."""
+    there = []
+    for item in items:
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        absent = [parameters[name] for name in ("endpoint", "fetch") if isinstance(parameters.get(name), str)]
+        config.stash[NOT_RUN].update(absent)
+        if not absent:
+            there.append(item)
+    config.hook.pytest_deselected(items=[item for item in items if item not in there])
+    items[:] = there
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Says what was left out, and why."""
+    for reason, count in config.stash[NOT_RUN].items():
+        terminalreporter.write_line(f"{count} TESTS NOT RUN: {reason}", red=True, bold=True)
+
+
+@pytest.fixture(autouse=True)
+def _skip_what_came_later(request: pytest.FixtureRequest) -> None:
+    marker = request.node.get_closest_marker("since")
+    if marker:
+        major, minor, why = marker.args
+        endpoint: Endpoint = request.getfixturevalue("endpoint")
+        if endpoint.version < (major, minor):
+            pytest.skip(f"{endpoint.name} is older than {major}.{minor}: {why}")
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param(ETCD, id=ETCD.name if isinstance(ETCD, Etcd) else "etcd"),
+        *(pytest.param(store, id=name) for name, store in STORES.items()),
+    ],
+)
+def endpoint(request: pytest.FixtureRequest) -> Endpoint:
+    """What the test runs against."""
+    chosen: Endpoint = request.param
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def server(endpoint: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The one server that the tests on an endpoint share."""
+    with endpoint.start(tmp_path_factory.mktemp(endpoint.name), [PROGRESS_INTERVAL]) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    """A connection to an empty keyspace, at whatever revision."""
+    with server.empty_keyspace() as connection:
+        yield connection
+
+
+@pytest.fixture
+def new_client(server: Server) -> Iterator[Client]:
+    """A connection to a keyspace that nobody has written to."""
+    with server.new_keyspace() as connection:
+        yield connection

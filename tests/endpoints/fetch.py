@@ -1,0 +1,124 @@
+"""fetch, as its users start it: `fetch serve` with mTLS, a tenant for each client certificate."""
+
+import itertools
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from fetch import certificates
+from fetch.certificates import Certificate
+from tests.endpoints.client import Client
+from tests.endpoints.process import Process, free_port
+from tests.endpoints.server import CHANNEL_OPTIONS, Flags
+
+SERVE = (sys.executable, "-m", "fetch", "serve")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """fetch on one of its stores: `embedded`, or `fdb` with the cluster file."""
+
+    store: str
+    cluster_file: Path | None = None
+    authority: Certificate = field(default_factory=lambda: certificates.authority("tests"))
+    _session: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Tells the tenants of this run from those of others on the same cluster."""
+    _tenants: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def name(self) -> str:
+        return f"fetch-{self.store}"
+
+    @property
+    def version(self) -> tuple[int, int]:
+        return 3, 7
+
+    @contextmanager
+    def start(self, directory: Path, flags: Flags = ()) -> Iterator["FetchServer"]:
+        """Starts a daemon; what `directory` holds is the embedded store's data, and its certificates."""
+        directory.mkdir(parents=True, exist_ok=True)
+        address = f"127.0.0.1:{free_port()}"
+        command = [*SERVE, f"--listen-client-urls=https://{address}", *self.tls_flags(directory)]
+        command += [*self.store_flags(directory), *flags]
+        with Process(command, directory / "fetch.log") as process:
+            server = FetchServer(self, process, address, directory)
+            with server.connect() as client:
+                process.wait_until_serving(client)
+            yield server
+
+    def tls_flags(self, directory: Path) -> list[str]:
+        """Writes a server's certificates to `directory`; returns the flags that name them."""
+        names = certificates.loopback_names()
+        certificates.issue(self.authority, "server", server=True, names=names).write(directory, "server")
+        self.authority.write(directory, "ca")
+        return [
+            f"--cert-file={directory}/server.crt",
+            f"--key-file={directory}/server.key",
+            f"--trusted-ca-file={directory}/ca.crt",
+        ]
+
+    def store_flags(self, directory: Path) -> list[str]:
+        if self.cluster_file:
+            return [f"--fdb-cluster-file={self.cluster_file}"]
+        return [f"--data-dir={directory / 'data'}"]
+
+    def new_tenant(self) -> str:
+        """A name that no test has used."""
+        return f"test-{self._session}-{next(self._tenants)}"
+
+    def tenant_of(self, directory: Path) -> str:
+        """The same name each time."""
+        return f"test-{self._session}-{directory.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchServer:
+    """A running daemon. Each keyspace is a tenant, which comes with the first call of its certificate."""
+
+    endpoint: Fetch
+    process: Process
+    address: str
+    directory: Path
+
+    def connect(self) -> Client:
+        """Another connection to one and the same tenant of this directory."""
+        return self.connect_as(self.endpoint.tenant_of(self.directory))
+
+    def connect_as(self, tenant: str) -> Client:
+        return self.connect_with(certificates.issue(self.endpoint.authority, tenant))
+
+    def connect_with(self, certificate: Certificate | None) -> Client:
+        """A connection with this client certificate, or without any."""
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=self.endpoint.authority.certificate_pem,
+            private_key=certificate.key_pem if certificate else None,
+            certificate_chain=certificate.certificate_pem if certificate else None,
+        )
+        return Client(grpc.secure_channel(self.address, credentials, CHANNEL_OPTIONS))
+
+    def empty_keyspace(self) -> Client:
+        """A new tenant."""
+        return self.connect_as(self.endpoint.new_tenant())
+
+    @contextmanager
+    def new_keyspace(self) -> Iterator[Client]:
+        """A new tenant."""
+        with self.empty_keyspace() as client:
+            yield client
+
+
+def _on_foundationdb() -> Fetch | str:
+    cluster_file = os.environ.get("FETCH_TEST_FDB_CLUSTER_FILE")
+    if cluster_file is None:
+        return "there is no FoundationDB: set FETCH_TEST_FDB_CLUSTER_FILE to the cluster file of one that runs"
+    return Fetch("fdb", Path(cluster_file))
+
+
+STORES: dict[str, Fetch | str] = {"fetch-embedded": Fetch("embedded"), "fetch-fdb": _on_foundationdb()}
+"""fetch on each of its stores, or why it cannot run there."""
