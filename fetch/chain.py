@@ -1,7 +1,7 @@
 """What an interceptor is, and how a chain of them is composed and checked.
 
-fetch has two chains, which are one idea at two depths. The request chain goes around each gRPC call, the operation chain
-around each mutation inside the storage transaction. An interceptor has one method,
+fetch has two chains, which are one idea at two depths. The request chain goes around each gRPC call, the operation
+chain around each mutation inside the storage transaction. An interceptor has one method,
 
     async def intercept(self, call, proceed): ...
 
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from fetch import errors
 from fetch.config import Settings
@@ -67,7 +68,7 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[misc]  # grpcio's class is
     async def send_initial_metadata(self, initial_metadata: Any) -> None:
         await self.context.send_initial_metadata(initial_metadata)
 
-    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> None:  # type: ignore[override]
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> None:
         await self.context.abort(code, details, trailing_metadata)
 
     async def abort_with_status(self, status: grpc.Status) -> None:
@@ -100,10 +101,10 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[misc]  # grpcio's class is
     def peer_identity_key(self) -> Any:
         return self.context.peer_identity_key()
 
-    def auth_context(self) -> Mapping[str, Any]:
+    def auth_context(self) -> Any:
         return self.context.auth_context()
 
-    def time_remaining(self) -> float:
+    def time_remaining(self) -> Any:
         return self.context.time_remaining()
 
     def trailing_metadata(self) -> Any:
@@ -217,7 +218,7 @@ def wrap(method: str, handler: grpc.RpcMethodHandler, links: Sequence[Link]) -> 
 
 
 def _as_coroutine_function(method: str, answer: Proceed) -> Callable[[Any, Any], Awaitable[None]]:
-    """grpcio tells by the function's kind that a stream is written by `context.write`; a partial has none."""
+    """Grpcio tells by the function's kind that a stream is written by `context.write`; a partial has none."""
 
     async def serve(request: Any, context: grpc.aio.ServicerContext) -> None:
         await _serve(method, answer, request, context)
@@ -230,6 +231,8 @@ async def _serve(method: str, answer: Proceed, request: Any, context: grpc.aio.S
         return await answer(Call(method, request, context))
     except errors.EtcdError as error:
         await context.abort(error.code, error.text)
+    except DecodeError as error:
+        await context.abort(grpc.StatusCode.INTERNAL, f"grpc: error unmarshalling request: {error}")
     except StoreUnavailable:
         await context.abort(errors.TimedOut.code, errors.TimedOut.text)
 
@@ -261,9 +264,10 @@ class _Foreign:
             raise errors.Refused(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         served = handler.stream_stream or handler.unary_stream or handler.stream_unary or handler.unary_unary
         request = _messages(call) if handler.request_streaming else call.request
-        answer = served(request, call)
+        answer: Any = served(request, call)
         if inspect.isasyncgen(answer):
-            async for message in answer:
+            messages: AsyncIterator[Any] = answer
+            async for message in messages:
                 await call.write(message)
             return None
         return await answer

@@ -29,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fetch", description="An etcd v3 endpoint for many Kubernetes control planes.")
+    parser = argparse.ArgumentParser(
+        prog="fetch", description="An etcd v3 endpoint for many Kubernetes control planes."
+    )
     parser.add_argument("--version", action="version", version=version("fetch"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serving = commands.add_parser("serve", help="serve etcd clients", argument_default=argparse.SUPPRESS)

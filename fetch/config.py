@@ -73,7 +73,9 @@ class Settings:
     """Everything that an operator can set. Sizes in bytes, durations in seconds."""
 
     listen_client_urls: tuple[str, ...] = _setting(("https://127.0.0.1:2379",), "URLs to serve etcd clients on", _list)
-    advertise_client_urls: tuple[str, ...] = _setting((), "URLs that MemberList tells; by default those listened on", _list)
+    advertise_client_urls: tuple[str, ...] = _setting(
+        (), "URLs that MemberList tells; by default those listened on", _list
+    )
     cert_file: str | None = _setting(None, "the server's certificate, PEM")
     key_file: str | None = _setting(None, "the server's private key, PEM")
     trusted_ca_file: str | None = _setting(None, "the authority that signs the clients' certificates, PEM")
@@ -86,7 +88,9 @@ class Settings:
     watch_progress_notify_interval: float = _setting(600.0, "between two progress notices of a watch", _duration)
     anonymous_tenant: str | None = _setting(None, "the tenant of all callers on http:// listeners")
     principal: str = _setting("cn", "what of the client's certificate names the tenant", _one_of(*_PRINCIPALS))
-    tenants: tuple[str, ...] | None = _setting(None, "the only tenants there may be; by default any, made at first use", _list)
+    tenants: tuple[str, ...] | None = _setting(
+        None, "the only tenants there may be; by default any, made at first use", _list
+    )
     interceptors: tuple[str, ...] = _setting(
         ("authorization", "classification", "tracing", "metrics"), "the request chain, outermost first", _list
     )
@@ -180,7 +184,9 @@ def connection_hint(settings: Settings) -> str:
         return f"  etcdctl --endpoints {url} endpoint status\n  kube-apiserver --etcd-servers {url} …"
     authority = Path(settings.trusted_ca_file)
     tenant = authority.parent / "alpha"
-    certificate, key = (f"{tenant}.crt", f"{tenant}.key") if Path(f"{tenant}.crt").exists() else ("TENANT.crt", "TENANT.key")
+    certificate, key = (
+        (f"{tenant}.crt", f"{tenant}.key") if Path(f"{tenant}.crt").exists() else ("TENANT.crt", "TENANT.key")
+    )
     return (
         f"  etcdctl --endpoints {url} --cacert {authority} --cert {certificate} --key {key} endpoint status\n"
         f"  kube-apiserver --etcd-servers {url} --etcd-cafile {authority} --etcd-certfile {certificate}"

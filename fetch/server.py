@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import grpc
@@ -30,6 +31,15 @@ _GRPC_OVERHEAD_BYTES = 512 * 1024
 _DEFAULT_QUOTA = 2 << 30
 
 logger = logging.getLogger(__name__)
+
+
+class Service(Protocol):
+    """A gRPC service: its full name, and its methods as handlers of raw bytes."""
+
+    name: str
+
+    def handlers(self) -> Mapping[str, grpc.RpcMethodHandler]:
+        """The methods by their names."""
 
 
 class StartError(Exception):
@@ -57,9 +67,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
 
     :raises StartError: :raises ChainError:
     """
-    operations = chain.compose(
-        chain.load(chain.OPERATION_GROUP, settings.transaction_interceptors, settings), apply
-    )
+    operations = chain.compose(chain.load(chain.OPERATION_GROUP, settings.transaction_interceptors, settings), apply)
     try:
         store = _open_store(settings)
     except StoreUnavailable as error:
@@ -67,14 +75,15 @@ async def running(settings: Settings) -> AsyncIterator[None]:
     tenants = Tenants(store, _quota(settings), settings.tenants, operations, _ignore)
     try:
         links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, tenants)
-        health = Health()
-        server = _server(settings, links, health)
+        health, stopping = Health(), asyncio.Event()
+        server = _server(settings, links, health, stopping)
         tenants.start()
         await server.start()
         try:
             yield
         finally:
             health.set_serving(serving=False)
+            stopping.set()
             await server.stop(_GRACE_SECONDS)
     finally:
         await tenants.close()
@@ -91,7 +100,9 @@ def _quota(settings: Settings) -> int:
     return settings.quota_backend_bytes or _DEFAULT_QUOTA
 
 
-def _server(settings: Settings, links: Sequence[chain.Link], health: Health) -> grpc.aio.Server:
+def _server(
+    settings: Settings, links: Sequence[chain.Link], health: Health, stopping: asyncio.Event
+) -> grpc.aio.Server:
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", settings.max_request_bytes + _GRPC_OVERHEAD_BYTES),
@@ -104,7 +115,15 @@ def _server(settings: Settings, links: Sequence[chain.Link], health: Health) -> 
             ("grpc.http2.max_ping_strikes", 0),
         ]
     )
-    services = [KV(settings), Watch(settings), Lease(), Maintenance(), Cluster(settings), Auth(), health]
+    services: list[Service] = [
+        KV(settings),
+        Watch(settings, stopping),
+        Lease(stopping),
+        Maintenance(),
+        Cluster(settings),
+        Auth(),
+        health,
+    ]
     server.add_generic_rpc_handlers(
         [
             grpc.method_handlers_generic_handler(

@@ -8,12 +8,8 @@ Kinds: create, update, delete, get, list, count, put, delete_range, txn, compact
 
 from typing import Any
 
-from fetch.api.rpc_pb2 import Compare, CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
+from fetch.api.rpc_pb2 import CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
 from fetch.chain import Call, Proceed, Setup
-from fetch.errors import Refused
-
-import grpc
-from google.protobuf.message import DecodeError
 
 _KV = "/etcdserverpb.KV/"
 _REQUESTS: dict[str, type[Any]] = {
@@ -40,16 +36,11 @@ class Classification:
         """Has no settings."""
 
     async def intercept(self, call: Call, proceed: Proceed) -> Any:
-        """Refuses a request that cannot be parsed as grpc-go words it: INTERNAL."""
+        """A request that cannot be parsed is refused where the chain ends: see `fetch.chain`."""
         method = call.method
         request = _REQUESTS.get(method)
         if request is not None:
-            try:
-                call.message = request.FromString(call.request)
-            except DecodeError as error:
-                raise Refused(
-                    grpc.StatusCode.INTERNAL, f"grpc: error unmarshalling request: proto: cannot parse: {error}"
-                ) from error
+            call.message = request.FromString(call.request)
             if request is TxnRequest:
                 call.kind = classify_txn(call.message)
             elif request is RangeRequest:

@@ -15,8 +15,6 @@ class CompileProtos(BuildHookInterface):  # type: ignore[type-arg]
 
         protos = Path(self.root) / "protos"
         sources = sorted(str(path) for path in protos.rglob("*.proto"))
-        status = protoc.main(
-            ["protoc", f"-I{protos}", f"--python_out={self.root}", f"--pyi_out={self.root}", *sources]
-        )
+        status = protoc.main(["protoc", f"-I{protos}", f"--python_out={self.root}", f"--pyi_out={self.root}", *sources])
         if status != 0:
             raise RuntimeError(f"protoc failed with status {status}")

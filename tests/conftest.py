@@ -11,7 +11,7 @@ import pytest
 
 from tests.endpoints.client import Client
 from tests.endpoints.etcd import Etcd, find_etcd
-from tests.endpoints.fetch import STORES
+from tests.endpoints.fetch import STORES, FetchServer
 from tests.endpoints.server import Endpoint, Server
 
 # short enough to wait for; only watches that ask for notifications notice
@@ -75,6 +75,13 @@ def endpoint(request: pytest.FixtureRequest) -> Endpoint:
 def server(endpoint: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The one server that the tests on an endpoint share."""
     with endpoint.start(tmp_path_factory.mktemp(endpoint.name), [PROGRESS_INTERVAL]) as running:
+        yield running
+
+
+@pytest.fixture(scope="session", params=STORES.values(), ids=STORES.keys())
+def fetch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FetchServer]:
+    """fetch on each of its stores, for what is not etcd's."""
+    with request.param.start(tmp_path_factory.mktemp(request.param.name)) as running:
         yield running
 
 

@@ -1,0 +1,1 @@
+"""The storage engine: what etcd does, on an ordered transactional store."""

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fetch import errors
-from fetch.engine.layout import Layout, pack_revision, unpack_revision
+from fetch.engine import alarms
+from fetch.engine.alarms import Alarms
+from fetch.engine.layout import NEVER, Layout, pack_revision, unpack_revision
 from fetch.engine.records import StoredEvent
 from fetch.stores.protocol import KeyTooLong, Store, StoreFull, StoreUnavailable
 from fetch.stores.transaction import Transaction
@@ -59,10 +61,10 @@ class Batch:
     quota: int
     revision: int
     compacted: int
-    bytes: int
+    stored_bytes: int
     keys: int
-    alarms: int
-    alarms_before: int
+    alarms: Alarms
+    alarms_before: Alarms
     mutate: Mutate
     events: list[StoredEvent] = field(default_factory=list)
     after_commit: list[Callable[[], None]] = field(default_factory=list)
@@ -209,17 +211,17 @@ class Writer:
         await transaction.prefetch(rows)
         revision = await transaction.get_for_update(layout.revision)
         stored_bytes, keys = unpack_usage(await transaction.get(layout.usage))
-        alarms = unpack_revision(await transaction.get(layout.alarms), 0)
+        raised = alarms.unpack(await transaction.get(layout.alarms))
         return Batch(
             transaction,
             layout,
             self._quota,
             unpack_revision(revision, _FIRST_REVISION),
-            unpack_revision(await transaction.get(layout.compacted), 0),
+            unpack_revision(await transaction.get(layout.compacted), NEVER),
             stored_bytes,
             keys,
-            alarms,
-            alarms,
+            raised,
+            raised,
             self._mutate,
         )
 
@@ -228,7 +230,7 @@ async def _evaluate(batch: Batch, evaluate: Evaluate) -> Any:
     """The result of one write of the batch, or the error that it met, with everything it had done undone."""
     transaction = batch.transaction
     mark = transaction.mark()
-    before = batch.revision, batch.bytes, batch.keys, len(batch.events), len(batch.after_commit)
+    before = batch.revision, batch.stored_bytes, batch.keys, len(batch.events), len(batch.after_commit)
     batch.mutations = 0
     try:
         return await evaluate(batch)
@@ -236,7 +238,7 @@ async def _evaluate(batch: Batch, evaluate: Evaluate) -> Any:
         raise
     except Exception as error:  # noqa: BLE001  one write's failure is its own caller's, not the batch's
         transaction.rollback(mark)
-        batch.revision, batch.bytes, batch.keys, events, actions = before
+        batch.revision, batch.stored_bytes, batch.keys, events, actions = before
         del batch.events[events:]
         del batch.after_commit[actions:]
         return error
@@ -246,10 +248,10 @@ def _finish(batch: Batch) -> None:
     """Stores what the whole batch has changed. The revision is written whenever anything is: see the module."""
     transaction, layout = batch.transaction, batch.layout
     if batch.alarms != batch.alarms_before:
-        transaction.set(layout.alarms, pack_revision(batch.alarms))
+        transaction.set(layout.alarms, alarms.pack(batch.alarms))
     if not transaction.writes and not transaction.cleared:
         return
-    transaction.set(layout.usage, _USAGE.pack(batch.bytes, batch.keys))
+    transaction.set(layout.usage, _USAGE.pack(batch.stored_bytes, batch.keys))
     transaction.set(layout.revision, pack_revision(batch.revision))
 
 

@@ -39,7 +39,7 @@ async def clear_step(batch: Batch) -> bool:
         event = StoredEvent.parse(layout.unpack_event(row), encoded)
         if event.previous() is not None:
             transaction.clear(layout.history_row(event.key, event.revision))
-        batch.bytes -= len(encoded)
+        batch.stored_bytes -= len(encoded)
     if rows:
         transaction.clear_range(layout.events, rows[-1][0] + b"\x00")
     return more

@@ -20,9 +20,10 @@ from fetch.api.rpc_pb2 import (
     TxnRequest,
     TxnResponse,
 )
-from fetch.engine import compaction, lease, operations
+from fetch.engine import alarms, compaction, lease, operations
+from fetch.engine.alarms import Alarms
 from fetch.engine.batch import Batch, Committed, Mutate, Writer, unpack_usage
-from fetch.engine.layout import Layout, unpack_revision
+from fetch.engine.layout import NEVER, Layout, unpack_revision
 from fetch.engine.operations import Outcome
 from fetch.engine.reads import Counts, Found, View, chunks, collect, find
 from fetch.engine.watch import Hub
@@ -34,12 +35,12 @@ _WHOLE = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A tenant's state: its newest revision, the bytes and keys it has stored, its alarms as a set of bits."""
+    """A tenant's state: its newest revision, the bytes and keys it has stored, its alarms, its compacted revision."""
 
     revision: int
-    bytes: int
+    stored_bytes: int
     keys: int
-    alarms: int
+    alarms: Alarms
     compacted: int
 
 
@@ -240,18 +241,20 @@ class StorageEngine:
         """The tenant's state."""
         layout = self._layout
         with self._store.snapshot() as snapshot:
-            revision, compacted, usage, alarms = await snapshot.get_many([layout.revision, layout.compacted, layout.usage, layout.alarms])
+            revision, compacted, usage, raised = await snapshot.get_many(
+                [layout.revision, layout.compacted, layout.usage, layout.alarms]
+            )
         stored_bytes, keys = unpack_usage(usage)
         return Status(
-            unpack_revision(revision, 1), stored_bytes, keys, unpack_revision(alarms, 0), unpack_revision(compacted, -1)
+            unpack_revision(revision, 1), stored_bytes, keys, alarms.unpack(raised), unpack_revision(compacted, NEVER)
         )
 
-    async def change_alarms(self, *, activate: int = 0, deactivate: int = 0) -> int:
-        """Raises and lowers alarms, given as sets of bits; returns those that were raised before."""
+    async def change_alarms(self, *, activate: Alarms = frozenset(), deactivate: Alarms = frozenset()) -> Alarms:
+        """Raises and lowers alarms; returns those that were raised before."""
 
-        async def change(batch: Batch) -> int:
+        async def change(batch: Batch) -> Alarms:
             before = batch.alarms
-            batch.alarms = (before | activate) & ~deactivate
+            batch.alarms = (before | activate) - deactivate
             return before
 
         return await self._writer.submit(change)

@@ -20,6 +20,9 @@ _EVENT = struct.Struct(">QI")
 _SUB = struct.Struct(">I")
 _EXPIRY = struct.Struct(">Qq")
 
+NEVER = -1
+"""The compacted revision of a tenant that was never compacted, as in etcd."""
+
 _ALL_BITS = (1 << 64) - 1
 
 EXPIRIES = b"\x02"

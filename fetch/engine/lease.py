@@ -117,8 +117,12 @@ async def attached_keys(source: Source, layout: Layout, lease: int) -> list[byte
 
 
 async def leases(source: Source, layout: Layout) -> list[int]:
-    """All leases of a tenant."""
-    return [layout.unpack_lease(row) async for row, _ in all_rows(source, layout.leases, layout.leases_end)]
+    """All leases of a tenant, the one that ends first first."""
+    granted = [
+        Grant.unpack(layout.unpack_lease(row), stored)
+        async for row, stored in all_rows(source, layout.leases, layout.leases_end)
+    ]
+    return [grant.lease for grant in sorted(granted, key=lambda grant: grant.expires)]
 
 
 class Reaper:

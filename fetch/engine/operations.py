@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from fetch import errors
 from fetch.api.rpc_pb2 import (
-    AlarmType,
     Compare,
     DeleteRangeRequest,
     DeleteRangeResponse,
@@ -22,12 +21,11 @@ from fetch.api.rpc_pb2 import (
     TxnRequest,
     TxnResponse,
 )
+from fetch.engine.alarms import is_full
 from fetch.engine.batch import Batch
 from fetch.engine.reads import Counts, Found, View, find
 from fetch.engine.records import key_value
 from fetch.stores.transaction import all_rows
-
-_NO_SPACE = 1 << AlarmType.NOSPACE
 
 
 @dataclass(slots=True)
@@ -123,7 +121,7 @@ def refuse_when_full(batch: Batch) -> None:
 
     :raises NoSpace: RESOURCE_EXHAUSTED
     """
-    if batch.alarms & _NO_SPACE:
+    if is_full(batch.alarms):
         raise errors.NoSpace
 
 
@@ -176,6 +174,8 @@ async def _check(batch: Batch | None, view: View, path: _Path) -> None:
         match operation.WhichOneof("request"):
             case "request_range":
                 view.check(operation.request_range.revision)
+                if operation.request_range.revision < min(view.compacted, 0):
+                    raise errors.Compacted  # etcd compares a negative revision here, which a plain range takes for none
             case "request_put" if batch is not None:
                 await _check_put(batch, operation.request_put)
             case "request_txn":

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fetch import errors
 from fetch.api.kv_pb2 import KeyValue
 from fetch.api.rpc_pb2 import RangeRequest
-from fetch.engine.layout import Layout, unpack_revision, unpack_sub
+from fetch.engine.layout import NEVER, Layout, unpack_revision, unpack_sub
 from fetch.engine.records import StoredEvent, frame, key_value, key_values
 from fetch.stores.protocol import Row
 from fetch.stores.transaction import Source, all_rows
@@ -37,7 +37,7 @@ class View:
     async def open(cls, source: Source, layout: Layout) -> "View":
         """The view of a tenant in a snapshot."""
         revision, compacted = await source.get_many([layout.revision, layout.compacted])
-        return cls(source, layout, unpack_revision(revision, 1), unpack_revision(compacted, 0))
+        return cls(source, layout, unpack_revision(revision, 1), unpack_revision(compacted, NEVER))
 
     def check(self, revision: int) -> None:
         """Raises what etcd answers for a revision that cannot be read.
@@ -126,9 +126,9 @@ async def find(view: View, request: RangeRequest, counts: Counts) -> Found:
         return Found([], False, 0, view.revision)
     if request.count_only:
         return Found([], False, await counts.count(view, begin, end, revision), view.revision)
-    arranged = _is_arranged(request)
-    limit = request.limit if request.limit > 0 else 0
-    wanted = limit + 1 if limit and not arranged else _EVERYTHING
+    limit = max(0, request.limit)
+    wanted = limit + 1 if limit and _is_limited_first(request) else _EVERYTHING
+    arranged = wanted == _EVERYTHING or request.sort_target != RangeRequest.KEY
     frames: list[bytes] = []
     async for chunk in chunks(view, begin, end, wanted, revision):
         frames.extend(chunk)
@@ -158,21 +158,19 @@ def without_values(frames: Sequence[bytes], *, keep_lease: bool = False) -> list
     ]
 
 
-def _is_arranged(request: RangeRequest) -> bool:
-    """Whether the answer is sorted or filtered, so that a limit holds only after all has been read."""
-    by_key_ascending = request.sort_order == RangeRequest.NONE or (
+def _is_limited_first(request: RangeRequest) -> bool:
+    """Whether a limit holds before sorting: it does unless there is an order to sort by or a filter. A sort target
+    without an order sorts what the limit has left, as in etcd."""
+    default_order = request.sort_order == RangeRequest.NONE or (
         request.sort_target == RangeRequest.KEY and request.sort_order == RangeRequest.ASCEND
     )
-    return (
-        not by_key_ascending
-        or (request.sort_order == RangeRequest.NONE and request.sort_target != RangeRequest.KEY)
-        or bool(
-            request.min_mod_revision
-            or request.max_mod_revision
-            or request.min_create_revision
-            or request.max_create_revision
-        )
+    filtered = (
+        request.min_mod_revision
+        or request.max_mod_revision
+        or request.min_create_revision
+        or request.max_create_revision
     )
+    return default_order and not filtered
 
 
 _SORT_FIELDS = {

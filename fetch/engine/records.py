@@ -57,10 +57,11 @@ def put_event(current: bytes, previous: bytes | None) -> bytes:
     return current if previous is None else current + _PREVIOUS + previous[1:]
 
 
-def delete_event(key: bytes, revision: int, previous: bytes) -> bytes:
+def delete_event(key: bytes, revision: int, previous: bytes | None) -> bytes:
     """An event as it is stored: a delete. Its KeyValue has the key and the revision of the deletion, as etcd's has."""
     encoded = KeyValue(key=key, mod_revision=revision).SerializeToString()
-    return _DELETE + _KV + varint(len(encoded)) + encoded + _PREVIOUS + previous[1:]
+    event = _DELETE + _KV + varint(len(encoded)) + encoded
+    return event if previous is None else event + _PREVIOUS + previous[1:]
 
 
 @dataclass(slots=True)

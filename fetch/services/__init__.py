@@ -1,0 +1,1 @@
+"""The etcd services: wire format to operations and back, no storage here."""

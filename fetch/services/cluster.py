@@ -7,8 +7,9 @@ import grpc
 from fetch.api.rpc_pb2 import MemberListResponse
 from fetch.chain import Call
 from fetch.config import Settings
+from fetch.engine.alarms import MEMBER_ID
 from fetch.services.unserved import refuse
-from fetch.services.wire import MEMBER_ID, fill, tenant_of
+from fetch.services.wire import fill, tenant_of
 
 _WHY = "daemons of fetch keep no state: add or remove them behind the endpoint's name or load balancer"
 
@@ -34,5 +35,5 @@ class Cluster:
         engine = tenant_of(call)
         response = MemberListResponse()
         response.members.add(ID=MEMBER_ID, name="fetch", clientURLs=self._client_urls)
-        fill(response.header, engine, await engine.revision())
+        fill(response.header, engine)
         return response.SerializeToString()

@@ -53,6 +53,5 @@ class Health:
 
     def _status(self, *, known: bool) -> bytes:
         status = HealthCheckResponse.SERVING if self._serving else HealthCheckResponse.NOT_SERVING
-        return HealthCheckResponse(
-            status=status if known else HealthCheckResponse.SERVICE_UNKNOWN
-        ).SerializeToString()
+        response = HealthCheckResponse(status=status if known else HealthCheckResponse.SERVICE_UNKNOWN)
+        return bytes(response.SerializeToString())

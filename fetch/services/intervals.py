@@ -2,7 +2,8 @@
 
 etcd refuses a put that meets another put or a delete of the same branch, nested transactions included, before it
 evaluates anything (`checkIntervals` in `server/etcdserver/api/v3rpc/key.go`). A key may be put in both branches of
-one nested transaction, since only one of them is taken; deletes may overlap each other.
+one nested transaction, since only one of them is taken; deletes may overlap each other. A delete of everything from a
+key on (an end of 0x00) overlaps nothing here, as in etcd.
 """
 
 from collections.abc import Sequence
@@ -10,11 +11,11 @@ from collections.abc import Sequence
 from fetch import errors
 from fetch.api.rpc_pb2 import DeleteRangeRequest, RequestOp
 
-_Span = tuple[bytes, bytes | None]
+_Span = tuple[bytes, bytes]
 
 
 def check_intervals(operations: Sequence[RequestOp]) -> tuple[set[bytes], list[_Span]]:
-    """The keys that the operations put, and the spans (begin, end; None: no end) that they delete.
+    """The keys that the operations put, and the spans that they delete.
 
     :raises DuplicateKey:
     """
@@ -46,8 +47,8 @@ def check_intervals(operations: Sequence[RequestOp]) -> tuple[set[bytes], list[_
 def _span(request: DeleteRangeRequest) -> _Span:
     if not request.range_end:
         return request.key, request.key + b"\x00"
-    return request.key, None if request.range_end == b"\x00" else request.range_end
+    return request.key, request.range_end
 
 
 def _is_deleted(key: bytes, deletes: Sequence[_Span]) -> bool:
-    return any(begin <= key and (end is None or key < end) for begin, end in deletes)
+    return any(begin <= key < end for begin, end in deletes)

@@ -186,9 +186,7 @@ def _check_range(request: RangeRequest) -> None:
 def _check_stream(request: RangeRequest) -> None:
     by_key_ascending = request.sort_target == RangeRequest.KEY and request.sort_order == RangeRequest.ASCEND
     if request.sort_order != RangeRequest.NONE and not by_key_ascending:
-        raise errors.Refused(
-            grpc.StatusCode.UNIMPLEMENTED, "RangeStream does not support custom sort orders"
-        )
+        raise errors.Refused(grpc.StatusCode.UNIMPLEMENTED, "RangeStream does not support custom sort orders")
     if (
         request.min_mod_revision
         or request.max_mod_revision

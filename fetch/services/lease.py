@@ -1,6 +1,8 @@
 """The Lease service. Follows `server/etcdserver/api/v3rpc/lease.go`."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import grpc
 
@@ -24,6 +26,10 @@ class Lease:
     """The handlers of `etcdserverpb.Lease`, on raw bytes."""
 
     name = "etcdserverpb.Lease"
+
+    def __init__(self, stopping: asyncio.Event) -> None:
+        """`stopping` is set when the server stops, and ends the streams."""
+        self._stopping = stopping
 
     def handlers(self) -> Mapping[str, grpc.RpcMethodHandler]:
         """The service's methods."""
@@ -55,7 +61,7 @@ class Lease:
     async def keep_alive(self, _: AsyncIterator[bytes], call: Call) -> None:
         """LeaseKeepAlive. A lease that there is not is answered with a time to live of 0."""
         engine = tenant_of(call)
-        while (message := await call.read()) is not grpc.aio.EOF:
+        while (message := await self._next(call)) is not grpc.aio.EOF:
             lease = LeaseKeepAliveRequest.FromString(message).ID
             response = LeaseKeepAliveResponse(ID=lease)
             # the header is from before the renewal: a lease that was revoked at its revision has not been renewed
@@ -65,6 +71,21 @@ class Lease:
             except errors.LeaseNotFound:
                 response.TTL = 0
             await call.write(response.SerializeToString())
+
+    async def _next(self, call: Call) -> Any:
+        """The next message of a stream.
+
+        :raises Stopped: the server stops
+        """
+        message, stopping = asyncio.create_task(call.read()), asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((message, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if message.done():
+                return message.result()
+            raise errors.Stopped
+        finally:
+            message.cancel()
+            stopping.cancel()
 
     async def time_to_live(self, request: bytes, call: Call) -> bytes:
         """LeaseTimeToLive. A lease that there is not, or that has run out, is answered with -1."""

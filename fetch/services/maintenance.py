@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import grpc
 
 from fetch.api.rpc_pb2 import (
-    AlarmMember,
     AlarmRequest,
     AlarmResponse,
     AlarmType,
@@ -20,8 +19,9 @@ from fetch.api.rpc_pb2 import (
     StatusResponse,
 )
 from fetch.chain import Call
+from fetch.engine.alarms import MEMBER_ID, Alarms
 from fetch.services.unserved import refuse
-from fetch.services.wire import MEMBER_ID, RAFT_TERM, fill, tenant_of
+from fetch.services.wire import RAFT_TERM, fill, tenant_of
 
 # kube-apiserver asks for it to tell which features it may use; etcd 3.7 is what the answers follow
 VERSION = "3.7.3"
@@ -49,22 +49,22 @@ class Maintenance:
         }
 
     async def alarm(self, request: bytes, call: Call) -> bytes:
-        """Alarm. There is one member, so an alarm is its, whichever member the request names."""
+        """Alarm."""
         message = AlarmRequest.FromString(request)
         engine = tenant_of(call)
         response = AlarmResponse()
-        wanted = 1 << message.alarm if message.alarm != AlarmType.NONE else 0
+        named = frozenset({(message.memberID, int(message.alarm))})
+        shown: Alarms = frozenset()
         if message.action == AlarmRequest.GET:
-            shown = (await engine.status()).alarms & (wanted or ~0)
-        elif message.action == AlarmRequest.ACTIVATE and wanted:
-            await engine.change_alarms(activate=wanted)
-            shown = wanted
-        elif message.action == AlarmRequest.DEACTIVATE and wanted:
-            shown = await engine.change_alarms(deactivate=wanted) & wanted
-        else:
-            shown = 0
-        for alarm in _alarms(shown):
-            response.alarms.add(memberID=MEMBER_ID, alarm=alarm)
+            raised = (await engine.status()).alarms
+            shown = frozenset(alarm for alarm in raised if message.alarm in (AlarmType.NONE, alarm[1]))
+        elif message.action == AlarmRequest.ACTIVATE and message.alarm != AlarmType.NONE:
+            await engine.change_alarms(activate=named)
+            shown = named
+        elif message.action == AlarmRequest.DEACTIVATE:
+            shown = await engine.change_alarms(deactivate=named) & named
+        for member, kind in sorted(shown):
+            response.alarms.add(memberID=member, alarm=AlarmType.Name(kind))
         fill(response.header, engine, await engine.revision())
         return response.SerializeToString()
 
@@ -72,7 +72,7 @@ class Maintenance:
         """Status."""
         engine = tenant_of(call)
         status = await engine.status()
-        size = max(status.bytes, _LEAST_SIZE)
+        size = max(status.stored_bytes, _LEAST_SIZE)
         response = StatusResponse(
             version=VERSION,
             dbSize=size,
@@ -85,8 +85,8 @@ class Maintenance:
             dbSizeQuota=engine.quota,
         )
         response.downgradeInfo.enabled = False
-        for alarm in _alarms(status.alarms):
-            response.errors.append(str(AlarmMember(memberID=MEMBER_ID, alarm=alarm)).replace("\n", " "))
+        for member, kind in sorted(status.alarms):
+            response.errors.append(f"memberID:{member} alarm:{AlarmType.Name(kind)}")
         fill(response.header, engine, status.revision)
         return response.SerializeToString()
 
@@ -98,7 +98,7 @@ class Maintenance:
     async def hash(self, _: bytes, call: Call) -> bytes:
         """Hash: of the tenant's newest keys and values."""
         engine = tenant_of(call)
-        checksum, _, revision = await engine.hash_keys(0)
+        checksum, _compacted, revision = await engine.hash_keys(0)
         response = HashResponse(hash=checksum)
         fill(response.header, engine, revision)
         return response.SerializeToString()
@@ -110,7 +110,3 @@ class Maintenance:
         response = HashKVResponse(hash=checksum, compact_revision=compacted, hash_revision=revision)
         fill(response.header, engine, await engine.revision())
         return response.SerializeToString()
-
-
-def _alarms(alarms: int) -> "list[AlarmType]":
-    return [alarm for alarm in AlarmType.values() if alarm != AlarmType.NONE and alarms >> alarm & 1]

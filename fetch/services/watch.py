@@ -8,7 +8,6 @@ Follows `server/etcdserver/api/v3rpc/watch.go`.
 """
 
 import asyncio
-import contextlib
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -28,7 +27,7 @@ from fetch.services.wire import fill, framed_header, tenant_of
 _NO_WATCH = -1
 _ALL_KEYS = b"\x00"
 _MESSAGE_BYTES = 2 << 20
-_DUPLICATE_ID = "etcdserver: mvcc: duplicate watch ID provided on the WatchStream"
+_DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
 _EMPTY_RANGE = "mvcc: watcher range is empty"
 
 # tags of WatchResponse
@@ -41,7 +40,8 @@ class Watch:
 
     name = "etcdserverpb.Watch"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stopping: asyncio.Event) -> None:
+        self._stopping = stopping
         self._progress_seconds = settings.watch_progress_notify_interval
         self._fragment_bytes = settings.max_request_bytes
 
@@ -50,9 +50,9 @@ class Watch:
         return {"Watch": grpc.stream_stream_rpc_method_handler(self.watch)}
 
     async def watch(self, _: AsyncIterator[bytes], call: Call) -> None:
-        """Watch. Ends when the client has ended its side, or the call is cancelled."""
+        """Watch. Ends when the client hangs up, or the server stops."""
         stream = _Stream(tenant_of(call), call, self._progress_seconds, self._fragment_bytes)
-        await stream.serve()
+        await stream.serve(self._stopping)
 
 
 @dataclass(slots=True, eq=False)
@@ -85,13 +85,18 @@ class _Stream:
         self._progress_asked = False
         self._wake = asyncio.Event()
 
-    async def serve(self) -> None:
-        """Runs the stream's tasks until the first one ends, then lets go of its watches."""
-        tasks = [asyncio.create_task(part) for part in (self._read(), self._write(), self._notify())]
+    async def serve(self, stopping: asyncio.Event) -> None:
+        """Runs the stream's tasks until one fails or the server stops, then lets go of its watches.
+
+        :raises Stopped: the server stops
+        """
+        parts = (self._read(), self._write(), self._notify(), stopping.wait())
+        tasks = [asyncio.create_task(part) for part in parts]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            raise errors.Stopped
         finally:
             for task in tasks:
                 task.cancel()
@@ -110,8 +115,9 @@ class _Stream:
                 case "cancel_request":
                     await self._cancel(request.cancel_request.watch_id)
                 case "progress_request":
-                    self._progress_asked = True
+                    self._progress_asked = bool(self._watches)
             self._wake.set()
+        await asyncio.Event().wait()  # a client that has said all is still told what happens, until it hangs up
 
     async def _create(self, request: WatchCreateRequest) -> None:
         refusal = self._refusal(request)
@@ -196,12 +202,10 @@ class _Stream:
             delivery = await self._hub.take(watch.watcher)
         except errors.Compacted:
             self._end(watch)
-            with contextlib.suppress(KeyError):
-                response = WatchResponse(watch_id=watch.id, canceled=True)
-                status = await self._engine.status()
-                response.compact_revision = status.compacted
-                fill(response.header, self._engine, status.revision)
-                await self._call.write(response.SerializeToString())
+            response = WatchResponse(watch_id=watch.id, canceled=True)
+            response.compact_revision = (await self._engine.status()).compacted
+            fill(response.header, self._engine)
+            await self._call.write(response.SerializeToString())
             return
         if delivery is not None:
             watch.silent = False
@@ -241,16 +245,14 @@ class _Stream:
             pieces[-1].append(event)
             size += len(event)
         last = len(pieces) - 1
-        return [
-            start + (_FRAGMENT if index < last else b"") + b"".join(piece) for index, piece in enumerate(pieces)
-        ]
+        return [start + (_FRAGMENT if index < last else b"") + b"".join(piece) for index, piece in enumerate(pieces)]
 
     async def _report_progress(self, watches: list[_Watch], watch_id: int) -> None:
         """Promises the client that it has everything up to a revision, once that is so.
 
         Not for a watch that starts in the future: it has nothing to be up to date with.
         """
-        revision = await self._hub.caught_up() if watches else await self._engine.revision()
+        revision = await self._hub.caught_up()
         while any(not self._hub.is_synced(watch.watcher) for watch in watches if watch.id in self._watches):
             for watch in watches:
                 await self._serve_watch(watch)

@@ -6,11 +6,11 @@ import grpc
 
 from fetch.api.rpc_pb2 import ResponseHeader
 from fetch.chain import Call
+from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.engine import StorageEngine
 from fetch.engine.records import varint
 from fetch.errors import Refused
 
-MEMBER_ID = 0x66657463680001
 RAFT_TERM = 2
 
 _MORE = b"\x18\x01"

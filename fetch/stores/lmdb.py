@@ -33,7 +33,7 @@ _FORMAT = b"fetch 1"
 _TENANT = b"\x00tenant/"
 _LAST_TENANT = b"\x00tenants"
 _PREFIX = struct.Struct(">BI")
-_PAGE_BYTES = 4 << 20
+_PAGE_BYTES = 1 << 20
 
 
 class LmdbStore:
@@ -173,14 +173,11 @@ class LmdbSnapshot:
         """See `Snapshot.get_many`."""
         return [await self.get(key) for key in keys]
 
-    async def get_range(
-        self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False
-    ) -> tuple[list[Row], bool]:
-        """See `Snapshot.get_range`. A page holds at most about 4 MiB."""
-        source = _backward(self._reader, begin, end) if reverse else _forward(self._reader, begin, end)
+    async def get_range(self, begin: bytes, end: bytes, limit: int) -> tuple[list[Row], bool]:
+        """See `Snapshot.get_range`. A page holds at most about 1 MiB."""
         rows: list[Row] = []
         room = _PAGE_BYTES
-        for row in source:
+        for row in _forward(self._reader, begin, end):
             if len(rows) == limit or room <= 0:
                 return rows, True
             rows.append(row)
@@ -299,24 +296,3 @@ def _forward(reader: lmdb.Transaction, begin: bytes, end: bytes) -> Iterator[Row
                 yield from (long for long in longkeys.rows_of(*row) if begin <= long[0] < end)
             else:
                 yield row
-
-
-def _backward(reader: lmdb.Transaction, begin: bytes, end: bytes) -> Iterator[Row]:
-    cursor = reader.cursor()
-    last = longkeys.record_key(end)
-    if cursor.set_range(last):
-        if cursor.key() > last or last == end:
-            found = cursor.prev()
-        else:
-            found = True
-    else:
-        found = cursor.last()
-    first = longkeys.record_key(begin)
-    while found and cursor.key() >= first:
-        record, value = cursor.item()
-        if longkeys.is_bucket(record):
-            rows = [row for row in longkeys.rows_of(record, value) if begin <= row[0] < end]
-            yield from reversed(rows)
-        else:
-            yield record, value
-        found = cursor.prev()

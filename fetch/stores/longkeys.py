@@ -50,6 +50,4 @@ def replace(key: bytes, value: bytes | None, bucket: bytes | None) -> bytes:
         rows.pop(key, None)
     else:
         rows[key] = value
-    return b"".join(
-        _LENGTHS.pack(len(key) - INLINE, len(rows[key])) + key[INLINE:] + rows[key] for key in sorted(rows)
-    )
+    return b"".join(_LENGTHS.pack(len(key) - INLINE, len(rows[key])) + key[INLINE:] + rows[key] for key in sorted(rows))

@@ -37,9 +37,7 @@ class Snapshot(Protocol):
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of the keys, in their order, in one round trip."""
 
-    async def get_range(
-        self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False
-    ) -> tuple[list[Row], bool]:
+    async def get_range(self, begin: bytes, end: bytes, limit: int) -> tuple[list[Row], bool]:
         """At most `limit` (> 0) rows of [begin, end) in order of their keys, and whether there are more.
 
         A store may return fewer than `limit` rows and say that there are more, to bound the bytes it holds; it

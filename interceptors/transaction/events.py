@@ -20,15 +20,26 @@ class Events:
         batch = mutation.batch
         transaction, layout, key = batch.transaction, batch.layout, mutation.key
         previous, revision, sub = mutation.previous, batch.revision, batch.sub
+        repeated = _first_of_revision(mutation) if sub else None
+        if repeated is not None and previous is not None:
+            previous = repeated.previous()
         if mutation.record is not None:
             mutation.event = put_event(mutation.record, previous)
             event = StoredEvent(revision, key, mutation.event, len(mutation.record), deleted=False)
-        elif previous is not None:
-            mutation.event = delete_event(key, revision, previous)
-            event = StoredEvent(revision, key, mutation.event, len(mutation.event) - len(previous), deleted=True)
         else:
-            return
+            mutation.event = delete_event(key, revision, previous)
+            bare = len(mutation.event) - (0 if previous is None else len(previous))
+            event = StoredEvent(revision, key, mutation.event, bare, deleted=True)
         transaction.set(layout.event(revision, sub), mutation.event)
-        if previous is not None:
+        if previous is not None and repeated is None:
             transaction.set(layout.history_row(key, revision), pack_sub(sub))
         batch.events.append(event)
+
+
+def _first_of_revision(mutation: Mutation) -> StoredEvent | None:
+    """The first event of the same key at the same revision: a transaction may delete a key and put it, or put it and
+    delete it. The previous value of all of them is the one of the revision before, as etcd has it."""
+    for event in mutation.batch.events:
+        if event.revision == mutation.batch.revision and event.key == mutation.key:
+            return event
+    return None

@@ -1,12 +1,12 @@
 """Quota: a tenant that is full is refused what would grow it, and gets etcd's alarm; others go on.
 
-A put is charged as etcd charges it (`server/storage/quota.go`): its key, its value and 256 bytes. Once the NOSPACE alarm
-is raised the engine refuses every write that could grow, until the alarm is disarmed.
+A put is charged as etcd charges it (`server/storage/quota.go`): its key, its value and 256 bytes. Once the NOSPACE
+alarm is raised the engine refuses every write that could grow, until the alarm is disarmed.
 """
 
 from fetch import errors
-from fetch.api.rpc_pb2 import AlarmType
 from fetch.chain import ProceedMutation, Setup
+from fetch.engine.alarms import NO_SPACE
 from fetch.engine.batch import Mutation
 
 _OVERHEAD = 256
@@ -24,7 +24,7 @@ class Quota:
         """The alarm stays although the write is undone: it belongs to the batch."""
         batch = mutation.batch
         if mutation.kind == "put" and batch.quota:
-            if batch.bytes + _OVERHEAD + len(mutation.key) + len(mutation.value) >= batch.quota:
-                batch.alarms |= 1 << AlarmType.NOSPACE
+            if batch.stored_bytes + _OVERHEAD + len(mutation.key) + len(mutation.value) >= batch.quota:
+                batch.alarms |= {NO_SPACE}
                 raise errors.NoSpace
         await proceed(mutation)

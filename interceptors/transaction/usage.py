@@ -9,7 +9,7 @@ from fetch.engine.batch import Mutation
 
 
 class Usage:
-    """Adds what a mutation stores to `batch.bytes` and `batch.keys`."""
+    """Adds what a mutation stores to `batch.stored_bytes` and `batch.keys`."""
 
     after = ("previous",)
 
@@ -22,5 +22,5 @@ class Usage:
         batch = mutation.batch
         before = 0 if mutation.previous is None else len(mutation.key) + len(mutation.previous)
         now = 0 if mutation.record is None else len(mutation.key) + len(mutation.record)
-        batch.bytes += now - before + len(mutation.event)
+        batch.stored_bytes += now - before + len(mutation.event)
         batch.keys += (mutation.record is not None) - (mutation.previous is not None)

@@ -544,3 +544,17 @@ def test_a_range_in_a_read_only_transaction_at_a_future_revision_is_refused(clie
     revision = client.put(b"a").header.revision
     with refused(FUTURE_REVISION):
         client.txn((), [op.get(b"a", revision=revision + 1)])
+
+
+def test_a_range_in_a_transaction_at_a_negative_revision_is_refused_as_compacted(client: Client) -> None:
+    # a range of its own takes it for the current revision
+    client.compact(client.put(b"a").header.revision)
+    with refused(COMPACTED):
+        client.txn((), [op.get(b"a", revision=-1)])
+
+
+def test_a_range_in_a_transaction_at_revision_minus_one_is_current_before_any_compaction(new_client: Client) -> None:
+    new_client.put(b"a")
+    assert new_client.txn((), [op.get(b"a", revision=-1)]).responses[0].response_range.count == 1
+    with refused(COMPACTED):
+        new_client.txn((), [op.get(b"a", revision=-2)])

@@ -1,11 +1,10 @@
-"""Both endpoints at once: the one that is right, and the one that is compared with it."""
+"""The endpoint that is right, beside the one that is compared with it."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from tests.endpoints.etcd import find_etcd
-from tests.endpoints.fetch import STORES
 from tests.endpoints.server import Server
 
 
@@ -18,11 +17,4 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if found.version < (3, 7):
         pytest.skip(f"{found.name} differs from 3.7, which fetch is like: set FETCH_TEST_ETCD to a newer one")
     with found.start(tmp_path_factory.mktemp(found.name)) as server:
-        yield server
-
-
-@pytest.fixture(scope="session", params=STORES.values(), ids=STORES.keys())
-def fetch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """fetch, on each of its stores."""
-    with request.param.start(tmp_path_factory.mktemp(request.param.name)) as server:
         yield server

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fetch.api import rpc_pb2
 from tests.endpoints.client import FROM_KEY
-from tests.property.revisions import CURRENT
+from tests.property.revisions import CURRENT, FARTHEST_BACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ times_to_live = st.builds(rpc_pb2.LeaseTimeToLiveRequest, ID=st.sampled_from(LEA
 watches = st.fixed_dictionaries(
     {"key": keys, "range_end": ends},
     optional={
-        "start_revision": st.sampled_from((*(CURRENT - back for back in range(-2, 9)), -1)),
+        "start_revision": st.sampled_from((*(CURRENT - back for back in range(-2, FARTHEST_BACK)), -1)),
         "filters": st.sampled_from((["NOPUT"], ["NODELETE"], ["NOPUT", "NODELETE"])),
         "prev_kv": st.booleans(),
         "fragment": st.booleans(),

@@ -5,6 +5,7 @@ endpoint before the request is sent. In a response, revisions are counted from w
 reads as if the keyspace had been new.
 """
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,6 +14,9 @@ from google.protobuf.message import Message
 
 CURRENT = 1 << 40
 """Stands for the current revision in a request; `CURRENT - 1` for the one before, and so on."""
+
+FARTHEST_BACK = 8
+"""How far before the current revision a request may look."""
 
 REVISIONS = frozenset({"revision", "create_revision", "mod_revision", "compact_revision", "hash_revision"})
 """The fields of responses that hold a revision. Zero in them means that there is none."""
@@ -27,6 +31,11 @@ def resolve(request: M, current: int) -> M:
         return current + number - CURRENT if number > CURRENT // 2 else number
 
     return _mapped(request, real)
+
+
+def legible(request: object) -> str:
+    """The request as text, in which relative revisions can be read."""
+    return re.sub(r"\b10995\d{8}\b", lambda number: f"current{int(number[0]) - CURRENT:+d}", str(request))
 
 
 def relative(response: M, base: int) -> M:

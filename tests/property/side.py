@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from fetch.api import kv_pb2, rpc_pb2
 from tests.endpoints.client import DEADLINE, Client
 from tests.property.operations import Operation, Streamed
-from tests.property.revisions import relative, resolve
+from tests.property.revisions import FARTHEST_BACK, relative, resolve
 
 UNARY: dict[type[Message], tuple[str, type[Message]]] = {
     rpc_pb2.RangeRequest: ("/etcdserverpb.KV/Range", rpc_pb2.RangeResponse),
@@ -44,8 +44,10 @@ class Side:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._base = self._current = client.revision()
         self._watches: list[WatchLog] = []
+        while client.put(b"before").header.revision < FARTHEST_BACK:
+            pass
+        self._base = self._current = client.delete_range(b"before").header.revision
         try:
             # what is before the example is equally unknown on both sides
             client.compact(self._base, physical=True)
