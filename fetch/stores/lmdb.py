@@ -16,7 +16,7 @@ import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 import lmdb
 
@@ -165,13 +165,11 @@ class LmdbSnapshot:
 
     async def get(self, key: bytes) -> bytes | None:
         """See `Snapshot.get`."""
-        if len(key) <= longkeys.INLINE:
-            return self._reader.get(key)
-        return longkeys.find(key, self._reader.get(longkeys.record_key(key)))
+        return _stored(self._reader, key)
 
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """See `Snapshot.get_many`."""
-        return [await self.get(key) for key in keys]
+        return [_stored(self._reader, key) for key in keys]
 
     async def get_range(self, begin: bytes, end: bytes, limit: int) -> tuple[list[Row], bool]:
         """See `Snapshot.get_range`. A page holds at most about 1 MiB."""
@@ -256,7 +254,7 @@ def _apply(transaction: Transaction, writer: lmdb.Transaction) -> bool:
 
 def _stored(reader: lmdb.Transaction, key: bytes) -> bytes | None:
     if len(key) <= longkeys.INLINE:
-        return reader.get(key)
+        return cast("bytes | None", reader.get(key))
     return longkeys.find(key, reader.get(longkeys.record_key(key)))
 
 
