@@ -5,10 +5,10 @@ URI or a DNS name among its subject alternative names. On an http:// listener th
 configured anonymous tenant is the caller's.
 """
 
-from collections import Counter
 from typing import Any
 
 import grpc
+from opentelemetry import metrics
 
 from fetch import errors
 from fetch.chain import Call, Proceed, Setup
@@ -17,7 +17,8 @@ from fetch.engine.tenants import UnknownTenant
 from fetch.tenancy import validate_tenant_name
 
 _COMMON_NAME = "x509_common_name"
-_ALTERNATIVE_NAME = "x509_subject_alternative_name"
+_URI_NAME = "peer_uri"
+_DNS_NAME = "peer_dns"
 _WITHOUT_TENANT = ("/grpc.health.", "/grpc.reflection.")
 
 
@@ -30,7 +31,9 @@ class Authorization:
         self._tenants = setup.tenants
         self._anonymous = setup.settings.anonymous_tenant
         self._principal = setup.settings.principal
-        self.refused: Counter[str] = Counter()
+        self._refused = metrics.get_meter("fetch").create_counter(
+            "fetch.authorization.refused", description="Calls refused before they had a tenant, by reason."
+        )
 
     async def intercept(self, call: Call, proceed: Proceed) -> Any:
         """Lets the call pass with its tenant's engine; health and reflection pass without."""
@@ -50,9 +53,9 @@ class Authorization:
             case "cn":
                 names = certificate.get(_COMMON_NAME, ())
             case "san-uri":
-                names = [name for name in certificate.get(_ALTERNATIVE_NAME, ()) if b"://" in name]
+                names = certificate.get(_URI_NAME, ())
             case _:
-                names = [name for name in certificate.get(_ALTERNATIVE_NAME, ()) if b"://" not in name]
+                names = certificate.get(_DNS_NAME, ())
         if not names or not names[0]:
             raise self._refuse("the client certificate has no principal")
         try:
@@ -70,5 +73,5 @@ class Authorization:
             raise self._refuse("the principal is not a known tenant") from error
 
     def _refuse(self, reason: str) -> errors.EtcdError:
-        self.refused[reason] += 1
+        self._refused.add(1, {"reason": reason.partition(":")[0]})
         return errors.Refused(grpc.StatusCode.PERMISSION_DENIED, f"etcdserver: permission denied: {reason}")

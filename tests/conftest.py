@@ -78,7 +78,7 @@ def server(endpoint: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield running
 
 
-@pytest.fixture(scope="session", params=STORES.values(), ids=STORES.keys())
+@pytest.fixture(scope="session", params=list(STORES.values()), ids=list(STORES))
 def fetch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FetchServer]:
     """fetch on each of its stores, for what is not etcd's."""
     with request.param.start(tmp_path_factory.mktemp(request.param.name)) as running:

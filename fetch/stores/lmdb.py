@@ -11,12 +11,13 @@ The map is 1 TiB of address space; the file underneath grows with what is stored
 
 import asyncio
 import contextlib
+import fcntl
 import queue
 import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Self, TypeVar, cast
+from typing import IO, Self, TypeVar, cast
 
 import lmdb
 
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 _MAP_SIZE = 1 << 40
 _SMALLEST_MAP_SIZE = 1 << 30
+_LOCK = "fetch.lock"
 _FORMAT_KEY = b"\x00format"
 _FORMAT = b"fetch 1"
 _TENANT = b"\x00tenant/"
@@ -47,6 +49,7 @@ class LmdbStore:
         :raises StoreUnavailable: the directory cannot be used, or holds another format
         """
         self._loop = asyncio.get_running_loop()
+        self._lock = _lock(directory)
         self._environment = _open(directory)
         self._waiting: dict[bytes, list[asyncio.Future[None]]] = {}
         self._commits: queue.SimpleQueue[_Commit | None] = queue.SimpleQueue()
@@ -106,6 +109,7 @@ class LmdbStore:
         self._commits.put(None)
         await self._loop.run_in_executor(None, self._writer.join)
         self._environment.close()
+        self._lock.close()
 
     def _write(self) -> None:
         """The writer thread: everything that waits goes into one commit."""
@@ -207,11 +211,24 @@ class _Commit:
         self.done = done
 
 
+def _lock(directory: Path) -> IO[bytes]:
+    """Holds the directory for this process: another one's writes would not wake the watches of this one."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        held = (directory / _LOCK).open("wb")
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        held.close()
+        raise StoreUnavailable(f"another process serves {directory}") from error
+    except OSError as error:
+        raise StoreUnavailable(f"cannot use {directory}: {error.strerror}") from error
+    return held
+
+
 def _open(directory: Path) -> lmdb.Environment:
     size = _MAP_SIZE
     while True:
         try:
-            directory.mkdir(parents=True, exist_ok=True)
             environment = lmdb.open(str(directory), map_size=size, max_readers=1024, max_spare_txns=16, subdir=True)
             break
         except (lmdb.MemoryError, MemoryError) as error:

@@ -7,7 +7,7 @@ test that waits for something that never comes fails by itself.
 import queue
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Generic, Self, TypedDict, TypeVar, Unpack
+from typing import Generic, Protocol, Self, TypedDict, TypeVar, Unpack
 
 import grpc
 from google.protobuf.message import Message
@@ -25,6 +25,15 @@ FROM_KEY = b"\0"
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
+Answer_co = TypeVar("Answer_co", covariant=True)
+
+
+class Answers(Protocol[Answer_co]):
+    """What grpcio returns from a call whose answer is a stream."""
+
+    def __iter__(self) -> Iterator[Answer_co]: ...
+
+    def cancel(self) -> object: ...
 
 
 class RangeOptions(TypedDict, total=False):
@@ -84,11 +93,11 @@ class Client:
     def begin_stream(self, method: str, request: Message, response: type[Response]) -> Iterator[Iterator[Response]]:
         """Sends `request` to `method`, which answers with a stream; cancels that at the end of the block."""
         stream = self._channel.unary_stream(method, type(request).SerializeToString, response.FromString)
-        answers: grpc.CallIterator[Response] = stream(request, timeout=DEADLINE)
+        answers: Answers[Response] = stream(request, timeout=DEADLINE)
         try:
             yield iter(answers)
         finally:
-            answers.cancel()  # type: ignore[no-untyped-call]  # so in the stubs
+            answers.cancel()
 
     def call_stream(self, method: str, request: Message, response: type[Response]) -> list[Response]:
         """Sends `request` to `method`, which answers with a stream, and reads that to its end."""
@@ -101,7 +110,7 @@ class Client:
         """Opens `method`, on which both sides stream."""
         converse = self._channel.stream_stream(method, request.SerializeToString, response.FromString)
         requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
-        answers: grpc.CallIterator[Response] = converse(iter(requests.get, None), timeout=DEADLINE)
+        answers: Answers[Response] = converse(iter(requests.get, None), timeout=DEADLINE)
         return Conversation(answers, requests)
 
     # KV
@@ -240,7 +249,7 @@ class Client:
 class Conversation(Generic[Request, Response]):
     """A call on which both sides stream. It is cancelled when the `with` block is left."""
 
-    def __init__(self, answers: "grpc.CallIterator[Response]", requests: "queue.SimpleQueue[Request | None]") -> None:
+    def __init__(self, answers: Answers[Response], requests: queue.SimpleQueue[Request | None]) -> None:
         self._call = answers
         self._responses = iter(answers)
         self._requests = requests
@@ -250,7 +259,7 @@ class Conversation(Generic[Request, Response]):
 
     def __exit__(self, *exception: object) -> None:
         self.end_requests()
-        self._call.cancel()  # type: ignore[no-untyped-call]  # so in the stubs
+        self._call.cancel()
 
     def __iter__(self) -> Iterator[Response]:
         return self._responses

@@ -4,7 +4,7 @@ import itertools
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,11 +40,12 @@ class Fetch:
         return 3, 7
 
     @contextmanager
-    def start(self, directory: Path, flags: Flags = ()) -> Iterator["FetchServer"]:
-        """Starts a daemon; what `directory` holds is the embedded store's data, and its certificates."""
+    def start(self, directory: Path, flags: Flags = (), listeners: Sequence[str] = ()) -> Iterator["FetchServer"]:
+        """Starts a daemon, with `listeners` besides its own; `directory` holds the embedded store and certificates."""
         directory.mkdir(parents=True, exist_ok=True)
         address = f"127.0.0.1:{free_port()}"
-        command = [*SERVE, f"--listen-client-urls=https://{address}", *self.tls_flags(directory)]
+        urls = ",".join([f"https://{address}", *listeners])
+        command = [*SERVE, f"--listen-client-urls={urls}", *self.tls_flags(directory)]
         command += [*self.store_flags(directory), *flags]
         with Process(command, directory / "fetch.log") as process:
             server = FetchServer(self, process, address, directory)

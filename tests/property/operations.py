@@ -3,13 +3,19 @@
 An operation is the request itself, with its revisions relative to the current one (`revisions.CURRENT`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from google.protobuf.message import Message
 from hypothesis import strategies as st
 
 from fetch.api import rpc_pb2
 from tests.endpoints.client import FROM_KEY
 from tests.property.revisions import CURRENT, FARTHEST_BACK
+
+
+M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,14 @@ rarely = st.sampled_from((False, False, False, False, True))
 revisions = st.sampled_from((*(CURRENT - back for back in range(7)), CURRENT + 1, -1))
 filters = st.sampled_from(tuple(CURRENT - back for back in range(-1, 7)))
 
+
+def messages(
+    kind: type[M], required: Mapping[str, st.SearchStrategy[Any]], optional: Mapping[str, st.SearchStrategy[Any]]
+) -> st.SearchStrategy[M]:
+    """Messages with all of the required fields and any of the optional ones."""
+    return st.fixed_dictionaries(dict(required), optional=dict(optional)).map(lambda fields: kind(**fields))
+
+
 puts = st.builds(
     rpc_pb2.PutRequest,
     key=keys,
@@ -56,9 +70,10 @@ puts = st.builds(
     ignore_lease=rarely,
 )
 deletes = st.builds(rpc_pb2.DeleteRangeRequest, key=keys, range_end=ends, prev_kv=st.booleans())
-ranges = st.fixed_dictionaries(
+ranges = messages(
+    rpc_pb2.RangeRequest,
     {"key": keys, "range_end": ends},
-    optional={
+    {
         "limit": st.sampled_from((1, 2, 3, -1)),
         "revision": revisions,
         "sort_order": st.sampled_from((1, 2)),
@@ -71,11 +86,12 @@ ranges = st.fixed_dictionaries(
         "min_create_revision": filters,
         "max_create_revision": filters,
     },
-).map(lambda fields: rpc_pb2.RangeRequest(**fields))
-plain_ranges = st.fixed_dictionaries(
+)
+plain_ranges = messages(
+    rpc_pb2.RangeRequest,
     {"key": keys, "range_end": ends},
-    optional={"limit": st.sampled_from((1, 2, -1)), "revision": revisions, "keys_only": st.booleans()},
-).map(lambda fields: rpc_pb2.RangeRequest(**fields))
+    {"limit": st.sampled_from((1, 2, -1)), "revision": revisions, "keys_only": st.booleans()},
+)
 
 _small = st.sampled_from((0, 1, 2))
 _revision = st.one_of(st.just(0), filters)
@@ -149,15 +165,16 @@ compactions = st.builds(
 grants = st.builds(rpc_pb2.LeaseGrantRequest, ID=st.sampled_from(LEASES), TTL=st.sampled_from((1000, 5000)))
 revokes = st.builds(rpc_pb2.LeaseRevokeRequest, ID=st.sampled_from(LEASES))
 times_to_live = st.builds(rpc_pb2.LeaseTimeToLiveRequest, ID=st.sampled_from(LEASES), keys=st.booleans())
-watches = st.fixed_dictionaries(
+watches = messages(
+    rpc_pb2.WatchCreateRequest,
     {"key": keys, "range_end": ends},
-    optional={
+    {
         "start_revision": st.sampled_from((*(CURRENT - back for back in range(-2, FARTHEST_BACK)), -1)),
         "filters": st.sampled_from((["NOPUT"], ["NODELETE"], ["NOPUT", "NODELETE"])),
         "prev_kv": st.booleans(),
         "fragment": st.booleans(),
     },
-).map(lambda fields: rpc_pb2.WatchCreateRequest(**fields))
+)
 
 WEIGHTS: dict[st.SearchStrategy[Operation], int] = {
     puts: 5,

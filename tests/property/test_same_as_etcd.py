@@ -28,9 +28,13 @@ EXAMPLES = int(os.environ.get("FETCH_TEST_EXAMPLES", "0"))
 )
 @given(sequences)
 def test_every_answer_and_every_event_is_the_same(etcd: Server, fetch: Server, sequence: list[Operation]) -> None:
-    with etcd.empty_keyspace() as etcd_client, fetch.empty_keyspace() as fetch_client:
-        with Side(etcd_client) as right, Side(fetch_client) as compared:
-            for operation in sequence:
-                note(f"{type(operation).__name__}\n{legible(operation)}")
-                assert compared.carry_out(operation) == right.carry_out(operation)
-            assert compared.watched() == right.watched()
+    with (
+        etcd.empty_keyspace() as etcd_client,
+        fetch.empty_keyspace() as fetch_client,
+        Side(etcd_client) as right,
+        Side(fetch_client) as compared,
+    ):
+        for operation in sequence:
+            note(f"{type(operation).__name__}\n{legible(operation)}")
+            assert compared.carry_out(operation) == right.carry_out(operation)
+        assert compared.watched() == right.watched()

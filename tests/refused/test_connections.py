@@ -129,8 +129,10 @@ def test_current_versions_of_tls_are_spoken(
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_old_versions_of_tls_are_refused(fetch: FetchServer, tmp_path: Path) -> None:
-    with pytest.raises(ssl.SSLError, match="alert protocol version"):
+    with pytest.raises((ssl.SSLError, ConnectionResetError)) as caught:
         handshake(fetch, ssl.TLSVersion.TLSv1_1, tmp_path)
+    # it is the server that refuses, not this client
+    assert "NO_PROTOCOLS_AVAILABLE" not in str(caught.value)
 
 
 # listeners and principals by setting
@@ -139,7 +141,7 @@ def test_old_versions_of_tls_are_refused(fetch: FetchServer, tmp_path: Path) -> 
 def test_callers_of_an_http_listener_are_the_anonymous_tenant(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     fetch = Fetch("embedded")
-    with fetch.start(tmp_path, [f"--listen-client-urls=http://{address}", "--anonymous-tenant=nobody"]) as server:
+    with fetch.start(tmp_path, ["--anonymous-tenant=nobody"], listeners=[f"http://{address}"]) as server:
         with Client(grpc.insecure_channel(address)) as client:
             client.put(b"a", b"1")
         with server.connect_as("nobody") as named:
@@ -166,9 +168,9 @@ def test_the_principal_is_taken_from_where_the_setting_says(
 ) -> None:
     fetch = Fetch("embedded")
     certificate = certificates.issue(fetch.authority, common_name, names=names)
-    with fetch.start(tmp_path, [f"--principal={principal}", f"--tenants={','.join(EXPECTED)}"]) as server:
-        with server.connect_with(certificate) as client:
-            assert client.put(b"a").header.revision == 2
+    flags = [f"--principal={principal}", f"--tenants={','.join(EXPECTED)}"]
+    with fetch.start(tmp_path, flags) as server, server.connect_with(certificate) as client:
+        assert client.put(b"a").header.revision == 2
 
 
 @pytest.mark.parametrize("principal", ["san-dns", "san-uri"])
