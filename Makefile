@@ -16,7 +16,7 @@ test: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest --ignore tests/kube
+	$(BIN)/pytest --ignore tests/kube --ignore tests/bench
 
 test-kube: $(VENV)/installed-test
 	$(BIN)/pytest tests/kube -v

@@ -16,6 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _YEAR = datetime.timedelta(days=365)
 _CLOCK_SKEW = datetime.timedelta(minutes=5)
+_LONGEST_COMMON_NAME = 64
+"""X.509's bound, RFC 5280 appendix A.1: `ub-common-name`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,10 @@ class Certificate:
         )
 
     def write(self, directory: Path, name: str) -> None:
-        """Writes NAME.crt and NAME.key, the key readable for its owner only."""
+        """Writes NAME.crt and NAME.key, over what is there; the key is readable for its owner only."""
         key = directory / f"{name}.key"
         key.touch(mode=0o600)
+        key.chmod(0o600)  # it may have been there, and open to all
         key.write_bytes(self.key_pem)
         (directory / f"{name}.crt").write_bytes(self.certificate_pem)
 
@@ -88,6 +91,7 @@ def issue(
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key()), critical=False)
     )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not attributes)
@@ -104,15 +108,22 @@ def loopback_names() -> list[x509.GeneralName]:
 
 
 def create(directory: Path, tenants: Sequence[str]) -> list[str]:
-    """Makes what is missing of ca, server and the tenants' certificates; returns the names of those made."""
+    """Makes what is missing of ca, server and the tenants' certificates; returns the names of those made.
+
+    :raises ValueError: a name is too long for a certificate, or of a certificate and its key one is missing
+    :raises OSError: the directory cannot be written, or what is there cannot be read
+    """
+    for name in tenants:
+        if len(name) > _LONGEST_COMMON_NAME:
+            raise ValueError(f"a certificate's common name has at most {_LONGEST_COMMON_NAME} characters: {name!r}")
     directory.mkdir(parents=True, exist_ok=True)
     made: list[str] = []
-    if not (directory / "ca.crt").exists():
+    if not _exists(directory, "ca"):
         authority("fetch development").write(directory, "ca")
         made.append("ca")
     signer = Certificate.read(directory, "ca")
     for name in ("server", *tenants):
-        if (directory / f"{name}.crt").exists():
+        if _exists(directory, name):
             continue
         if name == "server":
             certificate = issue(signer, "localhost", server=True, names=loopback_names())
@@ -121,6 +132,15 @@ def create(directory: Path, tenants: Sequence[str]) -> list[str]:
         certificate.write(directory, name)
         made.append(name)
     return made
+
+
+def _exists(directory: Path, name: str) -> bool:
+    """Whether a certificate and its key are there. One without the other is the operator's to sort out."""
+    files = directory / f"{name}.crt", directory / f"{name}.key"
+    missing = [str(path) for path in files if not path.exists()]
+    if len(missing) == 1:
+        raise ValueError(f"{missing[0]} is missing beside its other half")
+    return not missing
 
 
 def _builder(

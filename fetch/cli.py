@@ -1,15 +1,15 @@
-"""The command line: `fetch serve`, `fetch certs`."""
+"""The command line: `fetch serve`, `fetch chain`, `fetch certs`."""
 
 import argparse
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
-from fetch import certificates, config
+from fetch import certificates, chain, config, logs
 from fetch.chain import ChainError
 from fetch.server import StartError, serve
 from fetch.tenancy import validate_tenant_name
@@ -20,25 +20,40 @@ _USAGE_ERROR = 2
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command. A wrong setting, and a start that fails, is one line on stderr and exit code 2."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         options.run(options)
     except (config.SettingsError, ChainError, StartError) as error:
         sys.stderr.write(f"fetch: {error}\n")
         sys.exit(_USAGE_ERROR)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line: argparse has no other way to leave the usage out."""
+
+    def error(self, message: str) -> NoReturn:
+        raise config.SettingsError(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fetch", description="An etcd v3 endpoint for many Kubernetes control planes."
+    parser = _Parser(
+        prog="fetch", description="An etcd v3 endpoint for many Kubernetes control planes.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=version("fetch"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    serving = commands.add_parser("serve", help="serve etcd clients", argument_default=argparse.SUPPRESS)
+    serving = commands.add_parser(
+        "serve", help="serve etcd clients", argument_default=argparse.SUPPRESS, allow_abbrev=False
+    )
     serving.set_defaults(run=_serve)
-    serving.add_argument("--config", type=Path, help="a TOML file of settings")
-    for name, setting in config.declared().items():
-        serving.add_argument("--" + name.replace("_", "-"), dest=name, metavar="VALUE", help=setting.description)
+    printing = commands.add_parser(
+        "chain", help="print the interceptors that these settings give", argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )  # fmt: skip
+    printing.set_defaults(run=_chain)
+    for command in (serving, printing):
+        command.add_argument("--config", type=Path, help="a TOML file of settings")
+        for name, setting in config.declared().items():
+            command.add_argument("--" + name.replace("_", "-"), dest=name, metavar="VALUE", help=setting.description)
     issuing = commands.add_parser("certs", help="make development certificates")
     issuing.set_defaults(run=_certs)
     issuing.add_argument("--dir", type=Path, default=Path("certs"), help="where they lie")
@@ -46,15 +61,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve(options: argparse.Namespace) -> None:
+def _settings(options: argparse.Namespace) -> config.Settings:
     given = {name: getattr(options, name) for name in config.declared() if hasattr(options, name)}
-    settings = config.load(given, os.environ, getattr(options, "config", None))
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    sys.stdout.write(f"fetch serves {', '.join(settings.listen_client_urls)}\n{config.connection_hint(settings)}\n")
-    sys.stdout.flush()
+    return config.load(given, os.environ, getattr(options, "config", None))
+
+
+def _serve(options: argparse.Namespace) -> None:
+    settings = _settings(options)
+    logs.set_up(settings.log_level, settings.log_format)
     asyncio.run(serve(settings))
+
+
+def _chain(options: argparse.Namespace) -> None:
+    settings = _settings(options)
+    for title, group, names in (
+        ("request chain", chain.REQUEST_GROUP, settings.interceptors),
+        ("operation chain", chain.OPERATION_GROUP, settings.transaction_interceptors),
+    ):
+        sys.stdout.write(f"{title} ({group})\n")
+        for planned in chain.plan(group, names, settings):
+            after = f"  after {', '.join(planned.after)}" if planned.after else ""
+            table = "".join(f"  {name}={value!r}" for name, value in planned.table.items())
+            sys.stdout.write(f"  {planned.name:<16} {planned.origin} ({planned.package}){after}{table}\n")
 
 
 def _certs(options: argparse.Namespace) -> None:
@@ -65,5 +93,8 @@ def _certs(options: argparse.Namespace) -> None:
             raise config.SettingsError(str(error)) from error
         if "/" in name or name in ("ca", "server"):
             raise config.SettingsError(f"{name!r} cannot be the name of a certificate's file")
-    made = certificates.create(options.dir, options.tenants or _DEFAULT_TENANTS)
+    try:
+        made = certificates.create(options.dir, options.tenants or _DEFAULT_TENANTS)
+    except (OSError, TypeError, ValueError) as error:
+        raise config.SettingsError(f"cannot make certificates in {options.dir}: {error}") from error
     sys.stdout.write("".join(f"made {options.dir / name}.crt\n" for name in made) or "all there already\n")

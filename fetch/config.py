@@ -7,7 +7,7 @@ etcd has the setting. A table `[interceptor.NAME]` of the file holds the setting
 import re
 import ssl
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from fetch.tenancy import validate_tenant_name
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PRINCIPALS = ("cn", "san-uri", "san-dns")
+_TRANSPORTS = ("auto", "grpcio", "native")
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -92,11 +93,19 @@ class Settings:
         None, "the only tenants there may be; by default any, made at first use", _list
     )
     interceptors: tuple[str, ...] = _setting(
-        ("authorization", "classification", "tracing", "metrics"), "the request chain, outermost first", _list
+        ("authorization", "classification", "tracing", "metrics", "slow_requests"),
+        "the request chain, outermost first",
+        _list,
     )
     transaction_interceptors: tuple[str, ...] = _setting(
         ("errors", "timing", "previous", "usage", "quota", "events"), "the operation chain, outermost first", _list
     )
+    transport: str = _setting(
+        "auto", "the gRPC server: grpcio's, the native one, or auto: native if installed", _one_of(*_TRANSPORTS)
+    )
+    metrics_tenants: int = _setting(100, "how many tenants, the busiest, have metrics of their own", _number)
+    warning_unary_request_duration: float = _setting(0.3, "a call that takes longer is logged", _duration)
+    log_format: str = _setting("console", "how lines are logged: console or json", _one_of("console", "json"))
     log_level: str = _setting("info", "the least level that is logged", _one_of(*_LEVELS))
     interceptor_settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
@@ -105,8 +114,9 @@ class Settings:
 
         :raises SettingsError:
         """
-        for url in (*self.listen_client_urls, *self.listen_metrics_urls):
-            _check_url(url)
+        for setting in ("listen_client_urls", "advertise_client_urls", "listen_metrics_urls"):
+            for url in getattr(self, setting):
+                _check_url(setting, url)
         if not self.listen_client_urls:
             raise SettingsError("--listen-client-urls: there must be at least one URL")
         if not self.advertise_client_urls:
@@ -114,13 +124,15 @@ class Settings:
         for url in self.listen_metrics_urls:
             if not url.startswith("http://"):
                 raise SettingsError(f"--listen-metrics-urls: {url} is not an http:// URL")
-        for name in (self.anonymous_tenant, *(self.tenants or ())):
-            _check_tenant(name)
+        if self.anonymous_tenant is not None:
+            _check_tenant("anonymous_tenant", self.anonymous_tenant)
+        for name in self.tenants or ():
+            _check_tenant("tenants", name)
         if any(url.startswith("http://") for url in self.listen_client_urls) and self.anonymous_tenant is None:
             raise SettingsError("an http:// listener needs --anonymous-tenant NAME: whose tenant its callers are")
         if any(url.startswith("https://") for url in self.listen_client_urls):
             self._check_certificates()
-        for name in ("max_request_bytes", "max_txn_ops"):
+        for name in ("max_request_bytes", "max_txn_ops", "metrics_tenants"):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{_flag(name)} must be positive")
         if self.watch_progress_notify_interval < 0.1:
@@ -137,7 +149,8 @@ class Settings:
             except OSError as error:
                 raise SettingsError(f"{_flag(name)}: cannot read {path}: {error.strerror}") from error
         try:
-            context.load_cert_chain(str(self.cert_file), str(self.key_file))
+            # without a password of its own OpenSSL would ask the terminal for that of an encrypted key
+            context.load_cert_chain(str(self.cert_file), str(self.key_file), password="")
         except ssl.SSLError as error:
             raise SettingsError(f"--cert-file and --key-file are not a certificate and its key: {error}") from error
         try:
@@ -161,11 +174,13 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str], file: Path | 
     tables: Mapping[str, Mapping[str, object]] = {}
     if file is not None:
         given, tables = _read(file)
+        by_flag = {_flag(name): name for name in known}
         for key, value in given.items():
-            name = key.replace("-", "_")
-            if name not in known:
+            name = by_flag.get(f"--{key}")
+            if name is None:
                 raise SettingsError(f"{file}: there is no setting {key!r}")
-            values[name] = _parse(known[name], _as_text(value), f"{file}: {key}")
+            source = f"{file}: {key}"
+            values[name] = _parse(known[name], _as_text(value, source), source)
     for name, setting in known.items():
         variable = "FETCH_" + name.upper()
         if variable in environment:
@@ -207,10 +222,14 @@ def _read(file: Path) -> tuple[Mapping[str, Any], Mapping[str, Mapping[str, obje
     return given, tables
 
 
-def _as_text(value: object) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ",".join(str(item) for item in value)
-    return str(value)
+def _as_text(value: object, source: str) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ",".join(value)
+    raise SettingsError(f"{source} must be a text, a whole number or a list of texts")
 
 
 def _parse(setting: Setting, text: str, source: str) -> Any:
@@ -224,19 +243,18 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _check_url(url: str) -> None:
+def _check_url(setting: str, url: str) -> None:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port is not None
     except ValueError:
         valid = False
     if not valid or parts.path not in ("", "/"):
-        raise SettingsError(f"{url!r} is not a URL such as https://127.0.0.1:2379")
+        raise SettingsError(f"{_flag(setting)}: {url!r} is not a URL such as https://127.0.0.1:2379")
 
 
-def _check_tenant(name: str | None) -> None:
-    if name is not None:
-        try:
-            validate_tenant_name(name)
-        except ValueError as error:
-            raise SettingsError(str(error)) from error
+def _check_tenant(setting: str, name: str) -> None:
+    try:
+        validate_tenant_name(name)
+    except ValueError as error:
+        raise SettingsError(f"{_flag(setting)}: {error}") from error

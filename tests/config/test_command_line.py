@@ -1,0 +1,70 @@
+"""Commands: what they print, and that a wrong one is one line and exit code 2."""
+
+from pathlib import Path
+
+import pytest
+
+from fetch import cli
+
+
+def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that is said to these arguments."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "COMMAND"),
+        (["bogus"], "bogus"),
+        (["serve", "--bogus"], "--bogus"),
+        (["serve", "--max-txn", "1"], "--max-txn"),
+        (["serve", "--max-txn-ops"], "--max-txn-ops"),
+        (["serve", "--max-txn-ops", "many"], "--max-txn-ops"),
+        (["serve", "--config", "none.toml"], "none.toml"),
+        (["certs", "a b"], "a b"),
+        (["certs", "a/b"], "a/b"),
+        (["certs", "ca"], "ca"),
+        (["certs", "x" * 65], "64"),
+    ],
+)
+def test_a_wrong_command_is_one_line(
+    arguments: list[str],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert named in refusal(arguments, capsys)
+
+
+def test_certs_in_a_folder_that_is_a_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "certs").touch()
+    assert str(tmp_path / "certs") in refusal(["certs", "--dir", str(tmp_path / "certs")], capsys)
+
+
+def test_certs_beside_half_an_authority_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "ca.crt").touch()
+    assert "ca.key" in refusal(["certs", "--dir", str(tmp_path)], capsys)
+
+
+def test_certs_makes_alpha_and_beta_when_none_is_named(tmp_path: Path) -> None:
+    cli.main(["certs", "--dir", str(tmp_path)])
+    assert sorted(path.stem for path in tmp_path.glob("*.crt")) == ["alpha", "beta", "ca", "server"]
+
+
+def test_certs_makes_the_named_only(tmp_path: Path) -> None:
+    cli.main(["certs", "--dir", str(tmp_path), "gamma"])
+    assert sorted(path.stem for path in tmp_path.glob("*.crt")) == ["ca", "gamma", "server"]
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.strip()
