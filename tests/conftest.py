@@ -10,18 +10,17 @@ from collections.abc import Iterator
 import pytest
 
 from tests.endpoints.client import Client
-from tests.endpoints.etcd import Etcd, find_etcd
+from tests.endpoints.etcd import find_etcd
 from tests.endpoints.fetch import STORES, FetchServer
-from tests.endpoints.server import Endpoint, Server
+from tests.endpoints.server import Endpoint, Missing, Server
 
 # short enough to wait for; only watches that ask for notifications notice
 PROGRESS_INTERVAL = "--watch-progress-notify-interval=300ms"
 
+ENDPOINTS = (find_etcd(), *STORES)
 
-ETCD = find_etcd()
-
-NOT_RUN = pytest.StashKey[Counter[str]]()
-"""How many tests want an endpoint that is not there, by the reason why."""
+NOT_RUN = pytest.StashKey[Counter[Missing]]()
+"""How many tests want an endpoint that is not there."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,21 +30,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out the tests of endpoints that are not there."""
-    there = []
+    run: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
     for item in items:
-        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        absent = [parameters[name] for name in ("endpoint", "fetch") if isinstance(parameters.get(name), str)]
-        config.stash[NOT_RUN].update(absent)
-        if not absent:
-            there.append(item)
-    config.hook.pytest_deselected(items=[item for item in items if item not in there])
-    items[:] = there
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        missing = [parameter for parameter in parameters if isinstance(parameter, Missing)]
+        config.stash[NOT_RUN].update(missing)
+        (left_out if missing else run).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = run
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Says what was left out, and why."""
-    for reason, count in config.stash[NOT_RUN].items():
-        terminalreporter.write_line(f"{count} TESTS NOT RUN: {reason}", red=True, bold=True)
+    for missing, count in config.stash[NOT_RUN].items():
+        terminalreporter.write_line(f"{count} TESTS NOT RUN: {missing.reason}", red=True, bold=True)
 
 
 @pytest.fixture(autouse=True)
@@ -58,13 +57,7 @@ def _skip_what_came_later(request: pytest.FixtureRequest) -> None:
             pytest.skip(f"{endpoint.name} is older than {major}.{minor}: {why}")
 
 
-@pytest.fixture(
-    scope="session",
-    params=[
-        pytest.param(ETCD, id=ETCD.name if isinstance(ETCD, Etcd) else "etcd"),
-        *(pytest.param(store, id=name) for name, store in STORES.items()),
-    ],
-)
+@pytest.fixture(scope="session", params=ENDPOINTS, ids=lambda found: found.name)
 def endpoint(request: pytest.FixtureRequest) -> Endpoint:
     """What the test runs against."""
     chosen: Endpoint = request.param
@@ -78,7 +71,7 @@ def server(endpoint: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield running
 
 
-@pytest.fixture(scope="session", params=list(STORES.values()), ids=list(STORES))
+@pytest.fixture(scope="session", params=STORES, ids=lambda store: store.name)
 def fetch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FetchServer]:
     """fetch on each of its stores, for what is not etcd's."""
     with request.param.start(tmp_path_factory.mktemp(request.param.name)) as running:

@@ -21,7 +21,7 @@ from fetch.stores.transaction import Source, all_rows
 _CHUNK = 1000
 _MOST_EVENTS_COUNTED = 2000
 _MOST_COUNTS = 1024
-_EVERYTHING = 1 << 62
+EVERYTHING = 1 << 62
 
 
 @dataclass(slots=True)
@@ -126,28 +126,53 @@ async def find(view: View, request: RangeRequest, counts: Counts) -> Found:
         return Found([], False, 0, view.revision)
     if request.count_only:
         return Found([], False, await counts.count(view, begin, end, revision), view.revision)
-    limit = max(0, request.limit)
-    wanted = limit + 1 if limit and _is_limited_first(request) else _EVERYTHING
-    arranged = wanted == _EVERYTHING or request.sort_target != RangeRequest.KEY
+    wanted = needed(request)
     frames: list[bytes] = []
     async for chunk in chunks(view, begin, end, wanted, revision):
         frames.extend(chunk)
-    if wanted == _EVERYTHING or len(frames) < wanted:
+    if len(frames) < wanted:
         count = len(frames)
         counts.remember(begin, end, revision, count)
     else:
         count = await counts.count(view, begin, end, revision)
-    if arranged:
+    found = arranged(request, frames, count, view.revision)
+    if found.more and _is_by_key(request) and not is_filtered(request):
+        after = view.layout.key(key_value(found.frames[-1]).key) + b"\x00"
+        counts.remember(after, end, revision, count - len(found.frames))
+    return found
+
+
+def needed(request: RangeRequest) -> int:
+    """How many keys of the range have to be read for its answer: one more than the limit, unless sorting or filtering
+    comes first. A sort target without an order sorts what the limit has left, as in etcd."""
+    default_order = request.sort_order == RangeRequest.NONE or _is_by_key(request)
+    return request.limit + 1 if request.limit > 0 and default_order and not is_filtered(request) else EVERYTHING
+
+
+def arranged(request: RangeRequest, frames: list[bytes], count: int, revision: int) -> Found:
+    """The answer, of the frames that it needs, in order of their keys, and the count of the range."""
+    if not _is_by_key(request) or is_filtered(request):
         frames = _arrange(frames, request)
-    more = 0 < limit < len(frames)
+    more = 0 < request.limit < len(frames)
     if more:
-        frames = frames[:limit]
-        if not arranged:
-            after = view.layout.key(key_value(frames[-1]).key) + b"\x00"
-            counts.remember(after, end, revision, count - limit)
+        frames = frames[: request.limit]
     if request.keys_only:
         frames = without_values(frames, keep_lease=request.sort_target == RangeRequest.VALUE)
-    return Found(frames, more, count, view.revision)
+    return Found(frames, more, count, revision)
+
+
+def is_filtered(request: RangeRequest) -> bool:
+    """Whether the request leaves keys out by their revisions."""
+    return bool(
+        request.min_mod_revision
+        or request.max_mod_revision
+        or request.min_create_revision
+        or request.max_create_revision
+    )
+
+
+def _is_by_key(request: RangeRequest) -> bool:
+    return request.sort_target == RangeRequest.KEY and request.sort_order != RangeRequest.DESCEND
 
 
 def without_values(frames: Sequence[bytes], *, keep_lease: bool = False) -> list[bytes]:
@@ -156,21 +181,6 @@ def without_values(frames: Sequence[bytes], *, keep_lease: bool = False) -> list
         frame(kv.key, b"", kv.create_revision, kv.mod_revision, kv.version, kv.lease if keep_lease else 0)
         for kv in key_values(frames)
     ]
-
-
-def _is_limited_first(request: RangeRequest) -> bool:
-    """Whether a limit holds before sorting: it does unless there is an order to sort by or a filter. A sort target
-    without an order sorts what the limit has left, as in etcd."""
-    default_order = request.sort_order == RangeRequest.NONE or (
-        request.sort_target == RangeRequest.KEY and request.sort_order == RangeRequest.ASCEND
-    )
-    filtered = (
-        request.min_mod_revision
-        or request.max_mod_revision
-        or request.min_create_revision
-        or request.max_create_revision
-    )
-    return default_order and not filtered
 
 
 _SORT_FIELDS = {

@@ -21,7 +21,7 @@ from fetch.chain import Call
 from fetch.config import Settings
 from fetch.engine.engine import StorageEngine
 from fetch.engine.operations import Outcome
-from fetch.engine.reads import without_values
+from fetch.engine.reads import is_filtered, without_values
 from fetch.engine.records import varint
 from fetch.services.intervals import check_intervals
 from fetch.services.wire import fill, framed_header, range_answer, tenant_of
@@ -161,13 +161,7 @@ def _framed(field: bytes, message: bytes) -> bytes:
 
 def _is_plain(request: RangeRequest) -> bool:
     """Whether a get has nothing that would change its answer: its one key is neither stripped nor filtered away."""
-    return not (
-        request.keys_only
-        or request.min_mod_revision
-        or request.max_mod_revision
-        or request.min_create_revision
-        or request.max_create_revision
-    )
+    return not (request.keys_only or is_filtered(request))
 
 
 def _check_key(key: bytes) -> None:
@@ -187,12 +181,7 @@ def _check_stream(request: RangeRequest) -> None:
     by_key_ascending = request.sort_target == RangeRequest.KEY and request.sort_order == RangeRequest.ASCEND
     if request.sort_order != RangeRequest.NONE and not by_key_ascending:
         raise errors.Refused(grpc.StatusCode.UNIMPLEMENTED, "RangeStream does not support custom sort orders")
-    if (
-        request.min_mod_revision
-        or request.max_mod_revision
-        or request.min_create_revision
-        or request.max_create_revision
-    ):
+    if is_filtered(request):
         raise errors.Refused(grpc.StatusCode.UNIMPLEMENTED, "RangeStream does not support revision filters")
 
 

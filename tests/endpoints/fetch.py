@@ -15,7 +15,7 @@ from fetch import certificates
 from fetch.certificates import Certificate
 from tests.endpoints.client import Client
 from tests.endpoints.process import Process, free_port
-from tests.endpoints.server import CHANNEL_OPTIONS, Flags
+from tests.endpoints.server import CHANNEL_OPTIONS, Flags, Missing
 
 SERVE = (sys.executable, "-m", "fetch", "serve")
 
@@ -114,12 +114,13 @@ class FetchServer:
             yield client
 
 
-def _on_foundationdb() -> Fetch | str:
+def _on_foundationdb() -> Fetch | Missing:
     cluster_file = os.environ.get("FETCH_TEST_FDB_CLUSTER_FILE")
     if cluster_file is None:
-        return "there is no FoundationDB: set FETCH_TEST_FDB_CLUSTER_FILE to the cluster file of one that runs"
+        reason = "there is no FoundationDB: set FETCH_TEST_FDB_CLUSTER_FILE to the cluster file of one that runs"
+        return Missing("fetch-fdb", reason)
     return Fetch("fdb", Path(cluster_file))
 
 
-STORES: dict[str, Fetch | str] = {"fetch-embedded": Fetch("embedded"), "fetch-fdb": _on_foundationdb()}
-"""fetch on each of its stores, or why it cannot run there."""
+STORES = (Fetch("embedded"), _on_foundationdb())
+"""fetch on each of its stores."""

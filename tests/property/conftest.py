@@ -5,15 +5,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.endpoints.etcd import find_etcd
-from tests.endpoints.server import Server
+from tests.endpoints.server import Missing, Server
 
 
 @pytest.fixture(scope="session")
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A real etcd of the release that fetch promises to be like."""
     found = find_etcd()
-    if isinstance(found, str):
-        pytest.skip(found)
+    if isinstance(found, Missing):
+        pytest.skip(found.reason)
     if found.version < (3, 7):
         pytest.skip(f"{found.name} differs from 3.7, which fetch is like: set FETCH_TEST_ETCD to a newer one")
     with found.start(tmp_path_factory.mktemp(found.name)) as server:

@@ -14,7 +14,6 @@ from fetch.api import rpc_pb2
 from tests.endpoints.client import FROM_KEY
 from tests.property.revisions import CURRENT, FARTHEST_BACK
 
-
 M = TypeVar("M", bound=Message)
 
 

@@ -14,7 +14,7 @@ from tests.endpoints.client import DEADLINE, Client
 from tests.property.operations import Operation, Streamed
 from tests.property.revisions import FARTHEST_BACK, relative, resolve
 
-UNARY: dict[type[Message], tuple[str, type[Response]]] = {
+UNARY: dict[type[Message], tuple[str, type[Message]]] = {
     rpc_pb2.RangeRequest: ("/etcdserverpb.KV/Range", rpc_pb2.RangeResponse),
     rpc_pb2.PutRequest: ("/etcdserverpb.KV/Put", rpc_pb2.PutResponse),
     rpc_pb2.DeleteRangeRequest: ("/etcdserverpb.KV/DeleteRange", rpc_pb2.DeleteRangeResponse),
@@ -70,8 +70,7 @@ class Side:
             response = self._send(operation)
         except grpc.RpcError as error:
             return Refused(error.code(), error.details())
-        header: rpc_pb2.ResponseHeader = response.header
-        self._current = max(self._current, header.revision)
+        self._current = max(self._current, _header(response).revision)
         return self._comparable(response)
 
     def watched(self) -> list[list[Message]]:
@@ -89,7 +88,8 @@ class Side:
                 whole.MergeFrom(chunk.range_response)
             return whole
         method, response = UNARY[type(operation)]
-        return self._client.call(method, resolve(operation, self._current), response)
+        answer: Message = self._client.call(method, resolve(operation, self._current), response)
+        return answer
 
     def _comparable(self, response: Message) -> Message:
         if isinstance(response, rpc_pb2.LeaseTimeToLiveResponse):
@@ -103,6 +103,11 @@ class Side:
     def _catch_up(self) -> None:
         for watch in self._watches:
             watch.catch_up(self._current)
+
+
+def _header(response: Message) -> rpc_pb2.ResponseHeader:
+    header: rpc_pb2.ResponseHeader = getattr(response, "header")  # noqa: B009  # every response has one
+    return header
 
 
 class WatchLog:

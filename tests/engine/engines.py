@@ -1,0 +1,83 @@
+"""Storage engines on the embedded store, without a server: what the tests in this folder look at."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fetch import chain
+from fetch.api.kv_pb2 import Event
+from fetch.api.rpc_pb2 import DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, WatchResponse
+from fetch.config import Settings
+from fetch.engine.engine import StorageEngine
+from fetch.engine.mutations import apply
+from fetch.engine.tenants import Tenants
+from fetch.engine.watch import Watcher
+from fetch.stores.lmdb import LmdbStore
+
+SETTINGS = Settings(listen_client_urls=("http://127.0.0.1:2379",), anonymous_tenant="anonymous")
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """What runs over a directory. `reports`: what the engines have told of themselves."""
+
+    store: LmdbStore
+    tenants: Tenants
+    reports: list[Any] = field(default_factory=list)
+
+    async def open(self, tenant: str = "alpha") -> StorageEngine:
+        return await self.tenants.open(tenant)
+
+
+@asynccontextmanager
+async def daemon(
+    directory: Path, *, quota: int = 0, allowed: Sequence[str] | None = None, inner: Sequence[chain.Link] = ()
+) -> AsyncIterator[Daemon]:
+    """The engines over a directory; `inner` are links of the operation chain behind those that come with fetch."""
+    links = chain.load(chain.OPERATION_GROUP, SETTINGS.transaction_interceptors, SETTINGS)
+    store = LmdbStore(directory)
+    reports: list[Any] = []
+    tenants = Tenants(
+        store, quota, allowed, chain.compose([*links, *inner], apply), lambda _, report: reports.append(report)
+    )
+    try:
+        yield Daemon(store, tenants, reports)
+    finally:
+        await tenants.close()
+        await store.close()
+
+
+async def put(engine: StorageEngine, key: bytes, value: bytes = b"") -> int:
+    """Puts a key; its revision."""
+    return (await engine.put(PutRequest(key=key, value=value))).header.revision
+
+
+async def delete(engine: StorageEngine, key: bytes, range_end: bytes = b"") -> int:
+    """Deletes a range; the revision after it."""
+    return (await engine.delete_range(DeleteRangeRequest(key=key, range_end=range_end))).header.revision
+
+
+async def listed(engine: StorageEngine, request: RangeRequest) -> list[tuple[bytes, bytes]]:
+    """The keys and values that a range answers with."""
+    found = await engine.range_keys(request)
+    return [(kv.key, kv.value) for kv in RangeResponse.FromString(b"".join(found.frames)).kvs]
+
+
+async def watch(engine: StorageEngine, key: bytes, range_end: bytes = b"", start_revision: int = 0) -> Watcher:
+    """A watcher that nobody wakes: it takes when it is told to."""
+    return await engine.watches.register_key_watch(
+        key, range_end, start_revision, prev_kv=False, puts=True, deletes=True, listener=lambda _: None
+    )
+
+
+async def take(engine: StorageEngine, watcher: Watcher) -> list[Event]:
+    """The events that the watcher has not taken yet."""
+    events: list[Event] = []
+    while True:
+        delivery = await engine.watches.take(watcher)
+        if delivery is not None:
+            events.extend(WatchResponse.FromString(delivery.joined).events)
+        elif engine.watches.is_synced(watcher):
+            return events

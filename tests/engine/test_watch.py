@@ -1,0 +1,124 @@
+"""Watchers of one tenant: what is told to whom, and what is held in memory for those who do not ask."""
+
+import pytest
+
+from fetch.api.rpc_pb2 import RequestOp, TxnRequest
+from fetch.engine import watch as hub
+from fetch.engine.engine import StorageEngine
+from tests.engine.engines import delete, put, take, watch
+
+HELD = 10_000
+"""Bytes that a feed may hold here."""
+VALUE = b"x" * 1000
+PUTS = 50
+
+
+@pytest.fixture(autouse=True)
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "_FEED_BYTES", HELD)
+
+
+async def test_a_watcher_is_told_what_happens_in_its_range(engine: StorageEngine) -> None:
+    watcher = await watch(engine, b"b", b"d")
+    for key in (b"a", b"b", b"c", b"d"):
+        await put(engine, key)
+    assert [event.kv.key for event in await take(engine, watcher)] == [b"b", b"c"]
+
+
+async def test_a_watcher_is_told_once(engine: StorageEngine) -> None:
+    watcher = await watch(engine, b"a")
+    await put(engine, b"a")
+    await take(engine, watcher)
+    assert await take(engine, watcher) == []
+
+
+async def test_a_watcher_from_the_past_is_told_of_it_and_goes_on(engine: StorageEngine) -> None:
+    start = await put(engine, b"a")
+    await put(engine, b"a")
+    watcher = await watch(engine, b"a", start_revision=start)
+    past = await take(engine, watcher)
+    await put(engine, b"a")
+    assert [event.kv.version for event in past + await take(engine, watcher)] == [1, 2, 3]
+
+
+async def test_a_watcher_from_the_future_is_told_from_then_on(engine: StorageEngine) -> None:
+    watcher = await watch(engine, b"a", start_revision=4)
+    for _ in range(4):
+        await put(engine, b"a")
+    assert [event.kv.mod_revision for event in await take(engine, watcher)] == [4, 5]
+
+
+async def test_a_slow_watcher_loses_nothing(engine: StorageEngine) -> None:
+    slow = await watch(engine, b"k", b"l")
+    for number in range(PUTS):
+        await put(engine, b"k%03d" % number, VALUE)
+    assert [event.kv.key for event in await take(engine, slow)] == [b"k%03d" % number for number in range(PUTS)]
+
+
+async def test_a_slow_watcher_is_told_what_happens_while_it_catches_up(engine: StorageEngine) -> None:
+    slow = await watch(engine, b"k", b"l")
+    for number in range(PUTS):
+        await put(engine, b"k%03d" % number, VALUE)
+    first = await engine.watches.take(slow)
+    await delete(engine, b"k", b"l")
+    assert first is not None
+    told = sum(len(revision) for revision in first.revisions) + len(await take(engine, slow))
+    assert told == 2 * PUTS
+
+
+async def test_a_slow_watcher_is_fed_from_memory_again_once_it_has_caught_up(engine: StorageEngine) -> None:
+    slow = await watch(engine, b"k", b"l")
+    for _ in range(PUTS):
+        await put(engine, b"k", VALUE)
+    left_behind = slow.feed is None
+    await take(engine, slow)
+    assert (left_behind, slow.feed is None) == (True, False)
+
+
+async def test_what_is_held_for_slow_watchers_is_bounded(engine: StorageEngine) -> None:
+    watchers = [await watch(engine, b"k", b"l") for _ in range(10)]
+    held: list[int] = []
+    for number in range(PUTS):
+        await put(engine, b"k", VALUE)
+        if number % 3 == 0:
+            await take(engine, watchers[number % len(watchers)])
+        held.extend(watcher.feed.size for watcher in watchers if watcher.feed is not None)
+    assert max(held) <= HELD
+
+
+async def test_a_slow_watcher_does_not_delay_a_quick_one_of_the_same_range(engine: StorageEngine) -> None:
+    slow, quick = await watch(engine, b"k", b"l"), await watch(engine, b"k", b"l")
+    told = 0
+    for _ in range(PUTS):
+        await put(engine, b"k", VALUE)
+        told += len(await take(engine, quick))
+    assert (told, quick.feed is not None, slow.feed is None) == (PUTS, True, True)
+
+
+async def test_a_page_of_the_log_does_not_split_a_revision(engine: StorageEngine) -> None:
+    keys = [b"k%03d" % number for number in range(hub._CHUNK // 2 + 50)]
+    puts = [RequestOp(request_put={"key": key}) for key in keys]
+    for _ in range(3):
+        await engine.txn(TxnRequest(success=puts))
+    watcher = await watch(engine, b"k", b"l", start_revision=2)
+    sizes: list[int] = []
+    while (delivery := await engine.watches.take(watcher)) is not None:
+        sizes.extend(len(revision) for revision in delivery.revisions)
+    assert sizes == [len(keys)] * 3
+
+
+async def test_a_revision_longer_than_a_page_is_told_whole(engine: StorageEngine) -> None:
+    puts = [RequestOp(request_put={"key": b"k%04d" % number}) for number in range(hub._CHUNK * 2 + 1)]
+    await engine.txn(TxnRequest(success=puts))
+    watcher = await watch(engine, b"k", b"l", start_revision=2)
+    delivery = await engine.watches.take(watcher)
+    assert delivery is not None
+    assert [len(revision) for revision in delivery.revisions] == [len(puts)]
+
+
+async def test_nothing_is_held_when_nobody_watches(engine: StorageEngine) -> None:
+    watcher = await watch(engine, b"k", b"l")
+    await put(engine, b"k", VALUE)
+    engine.watches.cancel_key_watch(watcher)
+    await put(engine, b"k", VALUE)
+    assert (engine.watches.watchers, engine.watches._feeds) == (0, {})
