@@ -13,6 +13,7 @@ Anyone adds an interceptor by an entry point in the group `fetch.interceptors` (
 and by naming it in the configuration. A plain `grpc.aio.ServerInterceptor` works in the same list.
 """
 
+import asyncio
 import functools
 import importlib.metadata
 import inspect
@@ -25,6 +26,7 @@ from google.protobuf.message import DecodeError
 
 from fetch import errors
 from fetch.config import Settings
+from fetch.instruments import Instruments
 from fetch.stores.protocol import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -150,11 +152,13 @@ class MutationInterceptor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What an interceptor is made from: its own table of the configuration, all settings, and the tenants."""
+    """What an interceptor is made from: its own table of the configuration, all settings, the tenants (only in the
+    request chain), and the instruments that it may count and measure with."""
 
     table: Mapping[str, object]
     settings: Settings
     tenants: "Tenants | None" = None
+    instruments: Instruments = field(default_factory=Instruments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,27 +171,65 @@ class Link:
     after: Sequence[str] = field(default=())
 
 
-def load(group: str, names: Sequence[str], settings: Settings, tenants: "Tenants | None" = None) -> list[Link]:
-    """The interceptors of a chain, made from the entry points that have these names, in this order.
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """An interceptor that a chain will have: its name, the entry point's value and the package that this comes from,
+    its table of the configuration, and what has to stand before it. `factory` makes it."""
 
-    :raises ChainError: one is unknown, given twice, in the wrong place, or cannot be made
+    name: str
+    origin: str
+    package: str
+    table: Mapping[str, object]
+    after: Sequence[str]
+    factory: Callable[..., Any]
+
+
+def plan(group: str, names: Sequence[str], settings: Settings) -> list[Planned]:
+    """The interceptors that a chain will have, in this order, looked up among the entry points.
+
+    :raises ChainError: one is unknown, given twice, in the wrong place, or cannot be imported
     """
     known = {entry.name: entry for entry in importlib.metadata.entry_points(group=group)}
-    links: list[Link] = []
+    planned: list[Planned] = []
     for name in names:
         entry = known.get(name)
         if entry is None:
             raise ChainError(f"unknown interceptor {name!r} (known: {', '.join(sorted(known))})")
-        if any(link.name == name for link in links):
+        if any(other.name == name for other in planned):
             raise ChainError(f"interceptor {name!r} is named twice")
-        table = settings.interceptor_settings.get(name, {})
         try:
-            made = entry.load()
-            interceptor = made(**table) if _is_foreign(made) else made(Setup(table, settings, tenants))
+            factory = entry.load()
         except Exception as error:
-            raise ChainError(f"interceptor {name!r} cannot be made: {error}") from error
-        links.append(Link(name, entry.value, interceptor, getattr(interceptor, "after", ())))
-    _check_order(links)
+            raise ChainError(f"interceptor {name!r} cannot be imported: {error}") from error
+        package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else ""
+        table = settings.interceptor_settings.get(name, {})
+        planned.append(Planned(name, entry.value, package, table, getattr(factory, "after", ()), factory))
+    _check_order(planned)
+    return planned
+
+
+def load(
+    group: str,
+    names: Sequence[str],
+    settings: Settings,
+    tenants: "Tenants | None" = None,
+    instruments: Instruments | None = None,
+) -> list[Link]:
+    """The interceptors of a chain, made from the entry points that have these names, in this order.
+
+    :raises ChainError: one is unknown, given twice, in the wrong place, or cannot be made
+    """
+    instruments = instruments or Instruments(settings.metrics_tenants)
+    links: list[Link] = []
+    for planned in plan(group, names, settings):
+        table, factory = planned.table, planned.factory
+        try:
+            interceptor = (
+                factory(**table) if _is_foreign(factory) else factory(Setup(table, settings, tenants, instruments))
+            )
+        except Exception as error:
+            raise ChainError(f"interceptor {planned.name!r} cannot be made: {error}") from error
+        links.append(Link(planned.name, planned.origin, interceptor, planned.after))
     return links
 
 
@@ -229,12 +271,23 @@ def _as_coroutine_function(method: str, answer: Proceed) -> Callable[[Any, Any],
 async def _serve(method: str, answer: Proceed, request: Any, context: grpc.aio.ServicerContext) -> Any:
     try:
         return await answer(Call(method, request, context))
-    except errors.EtcdError as error:
-        await context.abort(error.code, error.text)
-    except DecodeError as error:
-        await context.abort(grpc.StatusCode.INTERNAL, f"grpc: error unmarshalling request: {error}")
-    except StoreUnavailable:
-        await context.abort(errors.TimedOut.code, errors.TimedOut.text)
+    except (errors.EtcdError, DecodeError, StoreUnavailable) as error:
+        await context.abort(*status_of(error))
+
+
+def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
+    """The status that a call ends with when this error leaves the chain."""
+    match error:
+        case errors.EtcdError():
+            return error.code, error.text
+        case DecodeError():
+            return grpc.StatusCode.INTERNAL, f"grpc: error unmarshalling request: {error}"
+        case StoreUnavailable():
+            return errors.TimedOut.code, errors.TimedOut.text
+        case asyncio.CancelledError():
+            return grpc.StatusCode.CANCELLED, "the client hung up"
+        case _:
+            return grpc.StatusCode.UNKNOWN, repr(error)
 
 
 class _Foreign:
@@ -288,9 +341,14 @@ def _is_foreign(made: object) -> bool:
     return isinstance(made, type) and issubclass(made, grpc.aio.ServerInterceptor) and not hasattr(made, "intercept")
 
 
-def _check_order(links: Sequence[Link]) -> None:
-    for position, link in enumerate(links):
-        before = [other.name for other in links[:position]]
+def _check_order(planned: Sequence[Planned]) -> None:
+    names = [link.name for link in planned]
+    for position, link in enumerate(planned):
         for needed in link.after:
-            if needed not in before:
-                raise ChainError(f"interceptor {link.name!r} needs {needed!r} before it in the chain")
+            if needed in names[:position]:
+                continue
+            where = "behind it" if needed in names else "not in it at all"
+            raise ChainError(
+                f"interceptor {link.name!r} needs {needed!r} before it in the chain, where it is {where}: "
+                f"the chain is {', '.join(names)}"
+            )

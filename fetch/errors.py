@@ -94,6 +94,11 @@ class RequestTooLarge(EtcdError):
     text = "etcdserver: request is too large"
 
 
+class TooManyRequests(EtcdError):
+    code = _Code.RESOURCE_EXHAUSTED
+    text = "etcdserver: too many requests"
+
+
 class Stopped(EtcdError):
     code = _Code.UNAVAILABLE
     text = "etcdserver: server stopped"

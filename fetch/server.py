@@ -2,33 +2,46 @@
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import grpc
 
-from fetch import chain
-from fetch.config import Settings
-from fetch.engine.batch import Committed
+from fetch import chain, listener
+from fetch.config import Settings, connection_hint
 from fetch.engine.mutations import apply
 from fetch.engine.tenants import Tenants
+from fetch.instruments import Instruments
+from fetch.listener import Listener
+from fetch.observation import Observation
 from fetch.services.cluster import Cluster
 from fetch.services.health import Health
 from fetch.services.kv import KV
 from fetch.services.lease import Lease
-from fetch.services.maintenance import Maintenance
+from fetch.services.maintenance import STORAGE_VERSION, VERSION, Maintenance
+from fetch.services.reflection import Reflection
 from fetch.services.unserved import Auth
 from fetch.services.watch import Watch
+from fetch.stores.foundationdb import FoundationDBStore
 from fetch.stores.lmdb import LmdbStore
 from fetch.stores.protocol import Store, StoreUnavailable
+from fetch.telemetry import Telemetry, TelemetryError
 
 _GRACE_SECONDS = 5.0
+_PROBE_SECONDS = 2.0
+_PROBE_INTERVAL_SECONDS = 1.0
 _GRPC_OVERHEAD_BYTES = 512 * 1024
 _DEFAULT_QUOTA = 2 << 30
+_PROBE = b"\x00ready"
+_SAMPLE_SECONDS = 15.0
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +70,8 @@ async def serve(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         logger.info("serving on %s", ", ".join(settings.listen_client_urls))
+        sys.stdout.write(f"fetch serves {', '.join(settings.listen_client_urls)}\n{connection_hint(settings)}\n")
+        sys.stdout.flush()
         await stop.wait()
         logger.info("stopping")
 
@@ -67,31 +82,110 @@ async def running(settings: Settings) -> AsyncIterator[None]:
 
     :raises StartError: :raises ChainError:
     """
-    operations = chain.compose(chain.load(chain.OPERATION_GROUP, settings.transaction_interceptors, settings), apply)
+    instruments = Instruments(settings.metrics_tenants)
+    try:
+        telemetry = Telemetry(instruments, scraped=bool(settings.listen_metrics_urls))
+    except TelemetryError as error:
+        raise StartError(str(error)) from error
+    observation = Observation(instruments)
+    inner = chain.load(chain.OPERATION_GROUP, settings.transaction_interceptors, settings, instruments=instruments)
+    operations = chain.compose(inner, apply)
     try:
         store = _open_store(settings)
     except StoreUnavailable as error:
         raise StartError(str(error)) from error
-    tenants = Tenants(store, _quota(settings), settings.tenants, operations, _ignore)
+    tenants = Tenants(store, _quota(settings), settings.tenants, operations, observation.report)
+    observation.watch_over(tenants, _quota(settings))
     try:
-        links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, tenants)
+        links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, tenants, instruments)
         health, stopping = Health(), asyncio.Event()
         server = _server(settings, links, health, stopping)
         tenants.start()
         await server.start()
+        following = asyncio.create_task(_follow_store(store, health)) if store.shared else None
         try:
-            yield
+            async with _observed(settings, telemetry, observation, tenants, stopping):
+                yield
         finally:
+            if following is not None:
+                following.cancel()
             health.set_serving(serving=False)
             stopping.set()
             await server.stop(_GRACE_SECONDS)
     finally:
         await tenants.close()
         await store.close()
+        await telemetry.close()
+
+
+@contextlib.asynccontextmanager
+async def _observed(
+    settings: Settings, telemetry: Telemetry, observation: Observation, tenants: Tenants, stopping: asyncio.Event
+) -> AsyncIterator[None]:
+    """Serves metrics and health, and keeps what is exported fresh, while the context is open.
+
+    :raises StartError:
+    """
+    store = tenants.store
+
+    async def metrics() -> bytes:
+        await observation.sample(tenants, store)
+        return telemetry.text()
+
+    async def read() -> None:
+        with store.snapshot() as snapshot:
+            await snapshot.get_many([_PROBE])
+
+    async def sample() -> None:
+        while True:
+            await observation.sample(tenants, store)
+            await asyncio.sleep(_SAMPLE_SECONDS)
+
+    served = listener.pages(metrics, read, lambda: not stopping.is_set())
+    version = listener.constant({"etcdserver": VERSION, "etcdcluster": STORAGE_VERSION, "storage": STORAGE_VERSION})
+    listening = Listener({**served, "/version": version})
+    sampling = asyncio.create_task(sample()) if telemetry.exports_metrics else None
+    try:
+        await _listen_for_metrics(listening, settings.listen_metrics_urls)
+        yield
+    finally:
+        if sampling is not None:
+            sampling.cancel()
+        listening.close()
+
+
+async def _listen_for_metrics(listening: Listener, urls: tuple[str, ...]) -> None:
+    try:
+        await listening.start(urls)
+    except OSError as error:
+        raise StartError(f"cannot listen on {', '.join(urls)}: {error}") from error
 
 
 def _open_store(settings: Settings) -> Store:
+    if settings.fdb_cluster_file is not None:
+        return FoundationDBStore.open(Path(settings.fdb_cluster_file))
     return LmdbStore(Path(settings.data_dir))
+
+
+async def _follow_store(store: Store, health: Health) -> None:
+    """Says that the daemon serves as long as the store answers. For a store that runs elsewhere."""
+    serving = True
+    while True:
+        failure: Exception | None = None
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                with store.snapshot() as snapshot:
+                    await snapshot.get(store.shared_prefix)
+        except (StoreUnavailable, TimeoutError) as error:
+            failure = error
+        if serving and failure is not None:
+            logger.error("the store does not answer: %s", str(failure) or f"nothing within {_PROBE_SECONDS:g} s")
+        elif not serving and failure is None:
+            logger.info("the store answers again")
+        if serving != (failure is None):
+            serving = failure is None
+            health.set_serving(serving=serving)
+        await asyncio.sleep(_PROBE_INTERVAL_SECONDS)
 
 
 def _quota(settings: Settings) -> int:
@@ -103,7 +197,8 @@ def _quota(settings: Settings) -> int:
 def _server(
     settings: Settings, links: Sequence[chain.Link], health: Health, stopping: asyncio.Event
 ) -> grpc.aio.Server:
-    server = grpc.aio.server(
+    transport = _transport(settings.transport)
+    server = transport.server(
         options=[
             ("grpc.max_receive_message_length", settings.max_request_bytes + _GRPC_OVERHEAD_BYTES),
             ("grpc.max_send_message_length", -1),
@@ -124,6 +219,8 @@ def _server(
         Auth(),
         health,
     ]
+    named = [service.name for service in services]
+    services += [Reflection("v1", named), Reflection("v1alpha", named)]
     server.add_generic_rpc_handlers(
         [
             grpc.method_handlers_generic_handler(
@@ -137,27 +234,58 @@ def _server(
         ]
     )
     for url in settings.listen_client_urls:
-        _listen(server, url, settings)
+        parts = urlsplit(url)
+        _require_free(parts.hostname or "", parts.port or 0, url)
+        try:
+            if parts.scheme == "https":
+                server.add_secure_port(parts.netloc, transport.ssl_server_credentials(*_certificates(settings)))
+            else:
+                server.add_insecure_port(parts.netloc)
+        except (RuntimeError, OSError) as error:
+            raise StartError(f"cannot listen on {url}: {error}") from error
     return server
 
 
-def _listen(server: grpc.aio.Server, url: str, settings: Settings) -> None:
-    parts = urlsplit(url)
+def _require_free(host: str, port: int, url: str) -> None:
+    """Tries the address: the transports would say less clearly, or in more than a line, why they cannot have it.
+
+    :raises StartError:
+    """
     try:
-        if parts.scheme == "https":
-            server.add_secure_port(parts.netloc, _credentials(settings))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise StartError(f"cannot listen on {url}: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Transport:
+    """A gRPC server with grpcio's interface: what makes it, and what makes the credentials of its ports."""
+
+    name: str
+    server: Callable[..., Any]
+    ssl_server_credentials: Callable[..., Any]
+
+
+def _transport(wanted: str) -> _Transport:
+    """The transport that runs the handlers; fetch's own where it is installed, unless grpcio's is asked for.
+
+    :raises StartError: the native one is asked for and is not there
+    """
+    if wanted != "grpcio":
+        try:
+            native = importlib.import_module("fetch_transport")
+        except ImportError as error:
+            if wanted == "native":
+                raise StartError(f"--transport native needs the package fetch-transport: {error}") from error
         else:
-            server.add_insecure_port(parts.netloc)
-    except RuntimeError as error:
-        raise StartError(f"cannot listen on {url}: {error}") from error
+            return _Transport("native", native.server, native.ssl_server_credentials)
+    return _Transport("grpcio", grpc.aio.server, grpc.ssl_server_credentials)
 
 
-def _credentials(settings: Settings) -> grpc.ServerCredentials:
+def _certificates(settings: Settings) -> tuple[list[tuple[bytes, bytes]], bytes, bool]:
+    """The arguments of `grpc.ssl_server_credentials`: clients must have a certificate."""
     certificate, key, authority = (
         Path(str(path)).read_bytes() for path in (settings.cert_file, settings.key_file, settings.trusted_ca_file)
     )
-    return grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
-
-
-def _ignore(_tenant: str, _committed: Committed) -> None:
-    """What batches were is not reported yet."""
+    return [(key, certificate)], authority, True

@@ -19,6 +19,7 @@ from fetch.tenancy import validate_tenant_name
 _COMMON_NAME = "x509_common_name"
 _URI_NAME = "peer_uri"
 _DNS_NAME = "peer_dns"
+_SECURITY, _INSECURE = "transport_security_type", b"insecure"
 _WITHOUT_TENANT = ("/grpc.health.", "/grpc.reflection.")
 
 
@@ -45,7 +46,7 @@ class Authorization:
 
     def _name(self, call: Call) -> str:
         certificate = call.auth_context()
-        if not certificate:
+        if not certificate or certificate.get(_SECURITY) == [_INSECURE]:
             if self._anonymous is None:
                 raise self._refuse("no client certificate")
             return self._anonymous

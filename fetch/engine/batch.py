@@ -7,6 +7,7 @@ follow one another: that is what makes revisions dense.
 """
 
 import asyncio
+import contextvars
 import struct
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,7 +19,7 @@ from fetch.engine import alarms
 from fetch.engine.alarms import Alarms
 from fetch.engine.layout import NEVER, Layout, pack_revision, unpack_revision
 from fetch.engine.records import StoredEvent
-from fetch.stores.protocol import KeyTooLong, Store, StoreFull, StoreUnavailable
+from fetch.stores.protocol import KeyTooLong, Store, StoreFull, StoreUnavailable, TransactionTooLarge
 from fetch.stores.transaction import Transaction
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ _USAGE = struct.Struct(">qq")
 _FIRST_REVISION = 1
 _MOST_WRITES = 256
 _MOST_BYTES = 2 << 20
+_TOO_MUCH = KeyTooLong, TransactionTooLarge
 
 Mutate = Callable[["Mutation"], Awaitable[None]]
 
@@ -54,6 +56,7 @@ class Batch:
     """The state of a tenant within one storage transaction, as the writes evaluated so far leave it.
 
     `revision` is that of the write under evaluation once it has mutated something, else that of the last one.
+    `caller` is the context that the write under evaluation was called in.
     """
 
     transaction: Transaction
@@ -66,6 +69,7 @@ class Batch:
     alarms: Alarms
     alarms_before: Alarms
     mutate: Mutate
+    caller: contextvars.Context
     events: list[StoredEvent] = field(default_factory=list)
     after_commit: list[Callable[[], None]] = field(default_factory=list)
     mutations: int = 0
@@ -93,12 +97,36 @@ class Batch:
 
 @dataclass(slots=True)
 class Committed:
-    """What a batch was, for those who observe it: its size, how often it was evaluated, how long it took."""
+    """What a batch was, for those who observe it: its size, how often it was evaluated, how long it took.
+
+    `callers` are the contexts that its writes were called in, `started` is in nanoseconds since the Unix epoch;
+    `stored_bytes` and `keys` are what the tenant has after it. One that failed has `failed` set, and no revision.
+    """
 
     writes: int
     revision: int
     attempts: int
+    started: int
     seconds: float
+    stored_bytes: int
+    keys: int
+    callers: Sequence[contextvars.Context]
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class Delivered:
+    """What a watcher was given: how many events, and how long the first of them had waited for it, in seconds.
+
+    `lag` is None for events that were read from the log.
+    """
+
+    events: int
+    lag: float | None
+
+
+Report = Callable[[str, Committed | Delivered], None]
+"""What observes the engines: it is told of each tenant's batches and deliveries, on the event loop."""
 
 
 Evaluate = Callable[[Batch], Awaitable[Any]]
@@ -110,6 +138,7 @@ class _Waiting:
     keys: Sequence[bytes]
     size: int
     answer: "asyncio.Future[Any]"
+    caller: contextvars.Context
 
 
 class Writer:
@@ -142,10 +171,15 @@ class Writer:
         :raises EtcdError: what the evaluation raised; nothing of the write took place
         """
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(evaluate, keys, size, answer))
+        self._waiting.append(_Waiting(evaluate, keys, size, answer, contextvars.copy_context()))
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         return await answer
+
+    @property
+    def waiting(self) -> int:
+        """The writes that no batch has taken yet."""
+        return len(self._waiting)
 
     async def drain(self) -> None:
         """Returns when nothing waits any more."""
@@ -172,24 +206,32 @@ class Writer:
     async def _commit(self, group: list[_Waiting]) -> None:
         if not group:
             return
-        started = time.perf_counter()
+        started, clock = time.time_ns(), time.perf_counter()
         attempts = 0
+        callers = [waiting.caller for waiting in group]
 
         async def evaluate(transaction: Transaction) -> tuple[int, Batch, list[Any]]:
             nonlocal attempts
             attempts += 1
             batch = await self._begin(transaction, group)
             before = batch.revision
-            results = [await _evaluate(batch, waiting.evaluate) for waiting in group]
+            results = [await _evaluate(batch, waiting) for waiting in group]
             _finish(batch)
             return before, batch, results
 
         try:
             before, batch, results = await self._store.transact(evaluate)
         except Exception as error:  # noqa: BLE001  every caller is told; the writer goes on with the next batch
+            if isinstance(error, _TOO_MUCH) and len(group) > 1:
+                half = len(group) // 2  # what is too much, or the one write that is, is found by halving
+                await self._commit(group[:half])
+                await self._commit(group[half:])
+                return
             for waiting in group:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(_as_answer(error))
+            seconds = time.perf_counter() - clock
+            self._committed(Committed(len(group), 0, attempts, started, seconds, 0, 0, callers, failed=True))
             return
         if batch.events:
             self._publish(before, batch.revision, batch.events)
@@ -202,7 +244,10 @@ class Writer:
                 waiting.answer.set_exception(result)
             else:
                 waiting.answer.set_result(result)
-        self._committed(Committed(len(group), batch.revision, attempts, time.perf_counter() - started))
+        seconds = time.perf_counter() - clock
+        self._committed(
+            Committed(len(group), batch.revision, attempts, started, seconds, batch.stored_bytes, batch.keys, callers)
+        )
 
     async def _begin(self, transaction: Transaction, group: list[_Waiting]) -> Batch:
         layout = self._layout
@@ -223,18 +268,19 @@ class Writer:
             raised,
             raised,
             self._mutate,
+            group[0].caller,
         )
 
 
-async def _evaluate(batch: Batch, evaluate: Evaluate) -> Any:
+async def _evaluate(batch: Batch, waiting: _Waiting) -> Any:
     """The result of one write of the batch, or the error that it met, with everything it had done undone."""
     transaction = batch.transaction
     mark = transaction.mark()
     before = batch.revision, batch.stored_bytes, batch.keys, len(batch.events), len(batch.after_commit)
-    batch.mutations = 0
+    batch.mutations, batch.caller = 0, waiting.caller
     try:
-        return await evaluate(batch)
-    except (StoreUnavailable, StoreFull, KeyTooLong):
+        return await waiting.evaluate(batch)
+    except (StoreUnavailable, StoreFull, *_TOO_MUCH):
         raise
     except Exception as error:  # noqa: BLE001  one write's failure is its own caller's, not the batch's
         transaction.rollback(mark)
@@ -260,7 +306,7 @@ def _as_answer(error: Exception) -> Exception:
         return errors.NoSpace()
     if isinstance(error, StoreUnavailable):
         return errors.TimedOut()
-    if isinstance(error, KeyTooLong):
+    if isinstance(error, _TOO_MUCH):
         return errors.RequestTooLarge()
     return error
 

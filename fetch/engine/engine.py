@@ -22,15 +22,14 @@ from fetch.api.rpc_pb2 import (
 )
 from fetch.engine import alarms, compaction, lease, operations
 from fetch.engine.alarms import Alarms
-from fetch.engine.batch import Batch, Committed, Mutate, Writer, unpack_usage
+from fetch.engine.batch import Batch, Mutate, Report, Writer, unpack_usage
 from fetch.engine.layout import NEVER, Layout, unpack_revision
 from fetch.engine.operations import Outcome
-from fetch.engine.reads import Counts, Found, View, chunks, collect, find
+from fetch.engine.reads import EVERYTHING, Counts, Found, View, arranged, chunks, collect, find, needed
 from fetch.engine.watch import Hub
-from fetch.stores.protocol import Store
+from fetch.stores.protocol import SnapshotExpired, Store
 
 _PIECE = 1000
-_WHOLE = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +64,18 @@ class StorageEngine:
         prefix: bytes,
         quota: int,
         mutate: Mutate,
-        committed: Callable[[str, Committed], None],
+        report: Report,
         granted: Callable[[lease.Grant], None],
     ) -> None:
-        """`quota` in bytes, 0 for none; `committed` is told of each batch, `granted` of each lease."""
+        """`quota` in bytes, 0 for none; `report` is told of batches and deliveries, `granted` of each lease."""
         self.tenant = tenant
         self.quota = quota
         self._store = store
-        self._layout = Layout(prefix)
-        self.watches = Hub(store, self._layout)
+        self._layout = Layout(prefix, store.shared_prefix)
+        self.watches = Hub(store, self._layout, functools.partial(report, tenant))
         self._counts = Counts()
         self._writer = Writer(
-            store, self._layout, quota, mutate, self.watches.publish, functools.partial(committed, tenant)
+            store, self._layout, quota, mutate, self.watches.publish, functools.partial(report, tenant)
         )
         self._granted = granted
         self._compaction: asyncio.Task[None] | None = None
@@ -108,10 +107,24 @@ class StorageEngine:
         return Outcome(unpack_revision(revision, 1), stored is not None, stored)
 
     async def range_keys(self, request: RangeRequest) -> Found:
-        """See `reads.find`."""
-        with self._store.snapshot() as snapshot:
-            view = await View.open(snapshot, self._layout)
-            return await find(view, request, self._counts)
+        """See `reads.find`. What takes longer than the store keeps a snapshot is read in pieces at one revision."""
+        try:
+            with self._store.snapshot() as snapshot:
+                view = await View.open(snapshot, self._layout)
+                return await find(view, request, self._counts)
+        except SnapshotExpired:
+            wanted = needed(request)
+            plain = RangeRequest(
+                key=request.key,
+                range_end=request.range_end,
+                revision=request.revision,
+                limit=0 if wanted == EVERYTHING else wanted,
+                count_only=request.count_only,
+            )
+            frames: list[bytes] = []
+            async for piece in self.stream_range(plain):
+                frames.extend(piece.frames)
+            return arranged(request, frames, piece.count, piece.revision)
 
     async def stream_range(self, request: RangeRequest) -> AsyncIterator[Piece]:
         """The range in pieces of bounded size, all at one revision, each read when it is asked for.
@@ -119,7 +132,7 @@ class StorageEngine:
         :raises FutureRevision: :raises Compacted: also midway, when compaction overtakes the stream's revision
         """
         begin, end = self._layout.key_range(request.key, request.range_end)
-        limit = request.limit if request.limit > 0 else _WHOLE
+        limit = request.limit if request.limit > 0 else EVERYTHING
         revision = newest = sent = 0
         while True:
             with self._store.snapshot() as snapshot:
@@ -269,10 +282,15 @@ class StorageEngine:
             view = await View.open(snapshot, self._layout)
             view.check(revision)
             revision = revision or view.revision
-            async for frames in chunks(view, self._layout.keys, self._layout.keys_end, _WHOLE, revision):
+            async for frames in chunks(view, self._layout.keys, self._layout.keys_end, EVERYTHING, revision):
                 for stored in frames:
                     checksum = zlib.crc32(stored, checksum)
         return checksum, view.compacted, revision
+
+    @property
+    def waiting_writes(self) -> int:
+        """The writes that wait to be taken into a batch."""
+        return self._writer.waiting
 
     async def close(self) -> None:
         """Waits for the writes under way."""

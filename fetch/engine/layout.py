@@ -25,8 +25,8 @@ NEVER = -1
 
 _ALL_BITS = (1 << 64) - 1
 
-EXPIRIES = b"\x02"
-EXPIRIES_END = b"\x03"
+_EXPIRIES = b"\x02"
+_EXPIRIES_END = b"\x03"
 
 
 def pack_revision(revision: int) -> bytes:
@@ -49,22 +49,23 @@ def unpack_sub(stored: bytes) -> int:
     return int(_SUB.unpack(stored)[0])
 
 
-def expiry(milliseconds: int, lease: int, prefix: bytes) -> bytes:
-    """The row of a lease in the queue of expiries. `milliseconds` are since the Unix epoch."""
-    return EXPIRIES + _EXPIRY.pack(milliseconds, lease) + prefix
+def expiries(shared: bytes) -> tuple[bytes, bytes]:
+    """The range of the queue of expiries in a store whose shared keys begin with `shared`."""
+    return shared + _EXPIRIES, shared + _EXPIRIES_END
 
 
-def unpack_expiry(key: bytes) -> tuple[int, int, bytes]:
-    """(milliseconds, lease, tenant's prefix) of a row in the queue of expiries."""
-    milliseconds, lease = _EXPIRY.unpack_from(key, len(EXPIRIES))
-    return milliseconds, lease, key[len(EXPIRIES) + _EXPIRY.size :]
+def unpack_expiry(row: bytes, shared: bytes) -> tuple[int, int]:
+    """(milliseconds, lease) of a row in the queue of expiries."""
+    milliseconds, lease = _EXPIRY.unpack_from(row, len(shared) + len(_EXPIRIES))
+    return milliseconds, lease
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The keys of one tenant."""
+    """The keys of one tenant. `shared` is what the keys begin with that belong to no tenant."""
 
     prefix: bytes
+    shared: bytes
     revision: bytes = field(init=False)
     compacted: bytes = field(init=False)
     usage: bytes = field(init=False)
@@ -143,6 +144,10 @@ class Layout:
     def unpack_lease(self, row: bytes) -> int:
         """The lease of a grant's row."""
         return int(struct.unpack(">q", row[len(self.leases) :])[0])
+
+    def expiry(self, milliseconds: int, lease: int) -> bytes:
+        """The row of a lease in the queue of expiries. `milliseconds` are since the Unix epoch."""
+        return self.shared + _EXPIRIES + _EXPIRY.pack(milliseconds, lease) + self.prefix
 
     def attachment(self, lease: int, key: bytes) -> bytes:
         """The row that attaches a key to a lease."""

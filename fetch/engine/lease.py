@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from fetch import errors
 from fetch.engine.batch import Batch
-from fetch.engine.layout import EXPIRIES, EXPIRIES_END, Layout, expiry, unpack_expiry
+from fetch.engine.layout import Layout, expiries, unpack_expiry
 from fetch.engine.operations import refuse_when_full
 from fetch.stores.protocol import Store, StoreUnavailable
 from fetch.stores.transaction import Source, all_rows
@@ -80,7 +80,7 @@ async def renew(batch: Batch, tenant: str, lease: int) -> Grant:
     :raises LeaseNotFound:
     """
     granted = await _require(batch, lease)
-    batch.transaction.clear(expiry(granted.expires, lease, batch.layout.prefix))
+    batch.transaction.clear(batch.layout.expiry(granted.expires, lease))
     return _store(batch, tenant, lease, granted.ttl)
 
 
@@ -98,14 +98,14 @@ async def revoke(batch: Batch, lease: int) -> None:
             await batch.delete(key, stored)
         transaction.clear(row)
     transaction.clear(layout.lease(lease))
-    transaction.clear(expiry(granted.expires, lease, layout.prefix))
+    transaction.clear(layout.expiry(granted.expires, lease))
 
 
 async def expire(batch: Batch, lease: int, expires: int) -> bool:
     """Revokes a lease, unless it has been renewed or revoked since it was found to expire at `expires`."""
     granted = await read_grant(batch.transaction, batch.layout, lease)
     if granted is None or granted.expires != expires:
-        batch.transaction.clear(expiry(expires, lease, batch.layout.prefix))
+        batch.transaction.clear(batch.layout.expiry(expires, lease))
         return False
     await revoke(batch, lease)
     return True
@@ -162,17 +162,16 @@ class Reaper:
 
     async def _reap(self) -> float:
         """Expires what is due; the seconds until there may be more to do."""
+        shared = self._store.shared_prefix
         while True:
             with self._store.snapshot() as snapshot:
-                rows, _ = await snapshot.get_range(EXPIRIES, EXPIRIES_END, _MOST_AT_ONCE)
-            due = [(row, tenant) for row, tenant in rows if unpack_expiry(row)[0] <= _now()]
+                rows, _ = await snapshot.get_range(*expiries(shared), _MOST_AT_ONCE)
+            queue = [(*unpack_expiry(row, shared), tenant.decode()) for row, tenant in rows]
+            due = [(tenant, lease, expires) for expires, lease, tenant in queue if expires <= _now()]
             if due:
-                await asyncio.gather(
-                    *(self._expire(tenant.decode(), lease, expires) for (expires, lease, _), tenant in
-                      ((unpack_expiry(row), tenant) for row, tenant in due))
-                )  # fmt: skip
-            elif rows:
-                return min(max((unpack_expiry(rows[0][0])[0] - _now()) / 1000, 0.01), _LONGEST_SLEEP)
+                await asyncio.gather(*(self._expire(*lease) for lease in due))
+            elif queue:
+                return min(max((queue[0][0] - _now()) / 1000, 0.01), _LONGEST_SLEEP)
             else:
                 return _LONGEST_SLEEP
 
@@ -187,7 +186,7 @@ async def _require(batch: Batch, lease: int) -> Grant:
 def _store(batch: Batch, tenant: str, lease: int, ttl: int) -> Grant:
     granted = Grant(lease, ttl, _now() + ttl * 1000)
     batch.transaction.set(batch.layout.lease(lease), granted.pack())
-    batch.transaction.set(expiry(granted.expires, lease, batch.layout.prefix), tenant.encode())
+    batch.transaction.set(batch.layout.expiry(granted.expires, lease), tenant.encode())
     return granted
 
 

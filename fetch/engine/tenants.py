@@ -1,9 +1,9 @@
 """The tenants of a daemon: one storage engine each, opened at first use."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterable
 
-from fetch.engine.batch import Committed, Mutate
+from fetch.engine.batch import Mutate, Report
 from fetch.engine.engine import StorageEngine
 from fetch.engine.lease import Reaper
 from fetch.stores.protocol import Store
@@ -22,14 +22,14 @@ class Tenants:
         quota: int,
         allowed: Collection[str] | None,
         mutate: Mutate,
-        committed: Callable[[str, Committed], None],
+        report: Report,
     ) -> None:
         """`quota` in bytes for each tenant, 0 for none; `allowed` None: a tenant is created at its first use."""
         self.store = store
         self._quota = quota
         self._allowed = allowed
         self._mutate = mutate
-        self._committed = committed
+        self._report = report
         self._open: dict[str, StorageEngine] = {}
         self._opening: dict[str, asyncio.Task[StorageEngine]] = {}
         self._reaper = Reaper(store, self._expire)
@@ -38,6 +38,10 @@ class Tenants:
     def get(self, name: str) -> StorageEngine | None:
         """The engine of a tenant that has been opened before."""
         return self._open.get(name)
+
+    def engines(self) -> Iterable[StorageEngine]:
+        """The engines of all tenants that have been opened."""
+        return list(self._open.values())
 
     async def open(self, name: str) -> StorageEngine:
         """The engine of a tenant.
@@ -70,9 +74,7 @@ class Tenants:
 
     async def _create(self, name: str) -> StorageEngine:
         prefix = await self.store.open_tenant(name)
-        engine = StorageEngine(
-            name, self.store, prefix, self._quota, self._mutate, self._committed, self._reaper.granted
-        )
+        engine = StorageEngine(name, self.store, prefix, self._quota, self._mutate, self._report, self._reaper.granted)
         await engine.resume()
         self._open[name] = engine
         return engine

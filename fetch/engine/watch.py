@@ -9,10 +9,13 @@ out at once when it is not.
 """
 
 import asyncio
+import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from fetch import errors
+from fetch.engine.batch import Delivered
 from fetch.engine.layout import Layout, pack_revision
 from fetch.engine.reads import View
 from fetch.engine.records import StoredEvent
@@ -63,6 +66,7 @@ class _Feed:
 
     Positions in it count all events that it ever had; `dropped` of them it has let go of at its front. `late` watchers
     have not taken all of them; `joined` keeps what watchers at the same position are told, until more happens.
+    `arrivals` are the positions at which events came, `times` when they did.
     """
 
     begin: bytes
@@ -73,6 +77,8 @@ class _Feed:
     late: int = 0
     watchers: set[Watcher] = field(default_factory=set)
     joined: dict[tuple[int, bool], bytes] = field(default_factory=dict)
+    arrivals: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
 
     @property
     def ahead(self) -> int:
@@ -82,6 +88,8 @@ class _Feed:
     def append(self, events: Iterable[StoredEvent]) -> None:
         """Adds what has happened, and lets those who lag furthest go when it is too much to hold."""
         self.joined.clear()
+        self.arrivals.append(self.ahead)
+        self.times.append(time.perf_counter())
         for event in events:
             self.events.append(event)
             self.size += len(event.encoded)
@@ -101,6 +109,10 @@ class _Feed:
         self._served()
         return events
 
+    def waiting_since(self, position: int) -> float:
+        """When the event at a position of the feed came."""
+        return self.times[bisect_right(self.arrivals, position) - 1]
+
     def join(self, watcher: Watcher) -> None:
         """Adds a watcher that is told of what happens from now on."""
         watcher.feed, watcher.taken = self, self.ahead
@@ -118,6 +130,8 @@ class _Feed:
         if self.late == 0:
             self.dropped = self.ahead
             self.events.clear()
+            self.arrivals.clear()
+            self.times.clear()
             self.size = 0
 
     def _expel_slowest(self) -> None:
@@ -130,14 +144,18 @@ class _Feed:
             self.size -= sum(len(event.encoded) for event in self.events[:unread])
             self.dropped += unread
             del self.events[:unread]
+            gone = bisect_right(self.arrivals, self.dropped) - 1
+            del self.arrivals[:gone], self.times[:gone]
 
 
 class Hub:
     """All watches of a tenant, and the one who follows its log."""
 
-    def __init__(self, store: Store, layout: Layout) -> None:
+    def __init__(self, store: Store, layout: Layout, delivered: Callable[[Delivered], None]) -> None:
+        """`delivered` is told of what watchers are given."""
         self._store = store
         self._layout = layout
+        self._delivered = delivered
         self._feeds: dict[tuple[bytes, bytes], _Feed] = {}
         self._single: dict[bytes, _Feed] = {}
         self._ranges: dict[tuple[bytes, bytes], _Feed] = {}
@@ -197,9 +215,11 @@ class Hub:
             return await self._replay(watcher)
         behind, watcher.position = watcher.position, max(watcher.position, self.position)
         start = watcher.taken
-        events = watcher.feed.take(watcher)
-        if not events:
+        if start == watcher.feed.ahead:
             return None
+        lag = time.perf_counter() - watcher.feed.waiting_since(start)
+        events = watcher.feed.take(watcher)
+        self._delivered(Delivered(len(events), lag))
         if watcher.puts and watcher.deletes and events[0].revision > behind:
             joined = watcher.feed.joined
             delivery = _delivery(events, watcher.prev_kv, self.position, joined.get((start, watcher.prev_kv)))
@@ -212,6 +232,11 @@ class Hub:
     def is_synced(self, watcher: Watcher) -> bool:
         """Whether everything up to the hub's position has been taken."""
         return watcher.feed is not None and watcher.taken == watcher.feed.ahead
+
+    @property
+    def behind(self) -> int:
+        """The watchers that read from the log, since they started in the past or could not keep up."""
+        return self.watchers - sum(len(feed.watchers) for feed in self._feeds.values())
 
     async def caught_up(self) -> int:
         """The newest revision of the tenant, once the hub has handed on everything up to it."""
@@ -252,6 +277,7 @@ class Hub:
                         event = StoredEvent(event.revision, event.key, encoded[: event.bare], event.bare, event.deleted)
                     found.append(event)
             watcher.position = last
+        self._delivered(Delivered(len(found), None))
         return _delivery(found, watcher.prev_kv, last)
 
     def _join(self, watcher: Watcher) -> None:

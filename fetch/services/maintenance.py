@@ -25,7 +25,7 @@ from fetch.services.wire import RAFT_TERM, fill, tenant_of
 
 # kube-apiserver asks for it to tell which features it may use; etcd 3.7 is what the answers follow
 VERSION = "3.7.3"
-_STORAGE_VERSION = "3.7.0"
+STORAGE_VERSION = "3.7.0"
 # an etcd is never empty, and etcdctl divides by its size
 _LEAST_SIZE = 4096
 
@@ -81,7 +81,7 @@ class Maintenance:
             raftTerm=RAFT_TERM,
             raftAppliedIndex=status.revision,
             dbSizeInUse=size,
-            storageVersion=_STORAGE_VERSION,
+            storageVersion=STORAGE_VERSION,
             dbSizeQuota=engine.quota,
         )
         response.downgradeInfo.enabled = False

@@ -42,6 +42,7 @@ class LmdbStore:
     """The store protocol on an LMDB environment that this process alone has open for writing."""
 
     shared = False
+    shared_prefix = b""
 
     def __init__(self, directory: Path) -> None:
         """Opens the database in the directory, and creates both where they are missing.

@@ -28,8 +28,19 @@ class KeyTooLong(Exception):
     """The store has no room for a key of this length; nothing of the transaction took place."""
 
 
+class TransactionTooLarge(Exception):
+    """The store cannot commit so much at once; nothing of the transaction took place."""
+
+
+class SnapshotExpired(StoreUnavailable):
+    """The snapshot cannot be read any more; a new one can."""
+
+
 class Snapshot(Protocol):
-    """One consistent state of the store: everything that was acknowledged before the snapshot is in it."""
+    """One consistent state of the store: everything that was acknowledged before the snapshot is in it.
+
+    Every read may raise `StoreUnavailable`, after a bounded time, or `SnapshotExpired`.
+    """
 
     async def get(self, key: bytes) -> bytes | None:
         """The value of the key, None when it is absent."""
@@ -49,9 +60,14 @@ class Snapshot(Protocol):
 
 
 class Store(Protocol):
-    """A store that is open. `shared` tells whether other processes may write to it."""
+    """A store that is open.
+
+    `shared` tells whether other processes may write to it. Keys that belong to no tenant begin with `shared_prefix`,
+    then a byte from 0x02 on; the bytes below are the store's own.
+    """
 
     shared: bool
+    shared_prefix: bytes
 
     async def open_tenant(self, name: str) -> bytes:
         """The prefix of the tenant's keys, which is made when the name is new."""
@@ -67,7 +83,7 @@ class Store(Protocol):
 
         :raises StoreUnavailable: the outcome is not known
         :raises StoreFull: nothing was written
-        :raises KeyTooLong: nothing was written
+        :raises KeyTooLong: :raises TransactionTooLarge: nothing was written
         """
 
     async def changed(self, key: bytes, value: bytes | None) -> None:

@@ -1,8 +1,9 @@
-"""Errors: reports what goes wrong inside the storage transaction, before its write is undone."""
+"""Errors: reports what goes wrong inside the storage transaction, before its write is undone.
+
+Settings: none.
+"""
 
 import logging
-
-from opentelemetry import metrics
 
 from fetch.chain import ProceedMutation, Setup
 from fetch.engine.batch import Mutation
@@ -15,9 +16,8 @@ class Errors:
     """Counts refused and failed mutations by error; logs those that are nobody's answer but a defect."""
 
     def __init__(self, setup: Setup) -> None:
-        """Has no settings."""
-        self._failures = metrics.get_meter("fetch").create_counter(
-            "fetch.mutation.failures", description="Mutations that were refused or failed, by error."
+        self._failures = setup.instruments.counter(
+            "fetch.mutation.failures", "Mutations that were refused or failed.", ("kind", "error")
         )
 
     async def intercept(self, mutation: Mutation, proceed: ProceedMutation) -> None:
@@ -25,9 +25,9 @@ class Errors:
         try:
             await proceed(mutation)
         except EtcdError as error:
-            self._failures.add(1, {"kind": mutation.kind, "error": type(error).__name__})
+            self._failures.add((mutation.kind, type(error).__name__))
             raise
         except Exception as error:
-            self._failures.add(1, {"kind": mutation.kind, "error": type(error).__name__})
+            self._failures.add((mutation.kind, type(error).__name__))
             logger.exception("a %s failed inside the storage transaction", mutation.kind)
             raise

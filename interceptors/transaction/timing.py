@@ -1,25 +1,48 @@
-"""Timing: how long a mutation takes inside the storage transaction, its commit not included."""
+"""Timing: how long a mutation takes inside the storage transaction, its commit not included.
+
+Recorded by kind of mutation and, where the call is traced, as a span in its trace.
+
+Settings: none.
+"""
 
 import time
 
-from opentelemetry import metrics
+from opentelemetry import trace
 
 from fetch.chain import ProceedMutation, Setup
 from fetch.engine.batch import Mutation
+from fetch.telemetry import is_tracing
 
 
 class Timing:
-    """Records the duration of the rest of the chain, by kind of mutation, once it is committed."""
+    """Times the rest of the operation chain; what a conflict made void counts as nothing."""
 
     def __init__(self, setup: Setup) -> None:
-        """Has no settings."""
-        self._durations = metrics.get_meter("fetch").create_histogram(
-            "fetch.mutation.duration", unit="s", description="Time a mutation takes inside the storage transaction."
+        self._durations = setup.instruments.histogram(
+            "fetch.mutation.duration", "Time a mutation takes inside the storage transaction.", ("kind",), "s", _BOUNDS
         )
+        self._tracer = trace.get_tracer("fetch")
+        self._traces = is_tracing()
 
     async def intercept(self, mutation: Mutation, proceed: ProceedMutation) -> None:
-        """Counts an evaluation that a conflict made void as nothing."""
+        """Records once it is committed."""
         started = time.perf_counter()
         await proceed(mutation)
         seconds = time.perf_counter() - started
-        mutation.batch.after_commit.append(lambda: self._durations.record(seconds, {"kind": mutation.kind}))
+        batch, kind = mutation.batch, (mutation.kind,)
+        batch.after_commit.append(lambda: self._durations.record(kind, seconds))
+        if self._traces:
+            ended, caller, revision = time.time_ns(), batch.caller, batch.revision
+            batch.after_commit.append(
+                lambda: caller.run(self._trace, mutation.kind, revision, ended - int(seconds * 1e9), ended)
+            )
+
+    def _trace(self, kind: str, revision: int, started: int, ended: int) -> None:
+        """A span in the trace of the call that the mutation belongs to; runs in that call's context."""
+        if trace.get_current_span().is_recording():
+            attributes: dict[str, str | int] = {"fetch.mutation.kind": kind, "fetch.revision": revision}
+            self._tracer.start_span(f"operation chain: {kind}", attributes=attributes, start_time=started).end(ended)
+
+
+_BOUNDS = tuple(0.00001 * 2**exponent for exponent in range(14))
+"""10 µs to 80 ms."""

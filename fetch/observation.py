@@ -1,0 +1,200 @@
+"""What the engines report and what can be read off them, as metrics and spans.
+
+Two families: etcd's names, with its meaning where fetch has the same thing, and fetch's own by tenant. What etcd has
+once for a cluster is here once for a tenant, since a tenant is a cluster: sizes and quota carry the label `tenant`, so
+that etcd's alert on a full database fires for the tenant that is full. For tenants without a label of their own the
+fullest of them counts.
+"""
+
+import operator
+import os
+import resource
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from opentelemetry import trace
+
+from fetch.engine.batch import Committed, Delivered
+from fetch.engine.engine import StorageEngine
+from fetch.engine.tenants import Tenants
+from fetch.instruments import COUNTS, OTHER, Instruments, Labels
+from fetch.stores.protocol import Store, StoreUnavailable
+from fetch.telemetry import is_tracing
+
+_TENANT = ("tenant",)
+_OF_ENGINE = Callable[[StorageEngine], float]
+
+
+@dataclass(slots=True)
+class _Usage:
+    stored_bytes: int
+    keys: int
+
+
+class Observation:
+    """Takes reports from the engines, and reads their state when somebody collects."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._instruments = instruments
+        self._names = instruments.tenants
+        self._tracer = trace.get_tracer("fetch")
+        self._traces = is_tracing()
+        self._usage: dict[str, _Usage] = {}
+        self._has_leader = True
+        self._size = 0
+        counter, histogram = instruments.counter, instruments.histogram
+        self._fsync = histogram("etcd_disk_wal_fsync_duration_seconds", "Group commits: evaluated, written, on disk.")
+        self._backend = histogram("etcd_disk_backend_commit_duration_seconds", "The same, under etcd's other name.")
+        self._failed = counter("etcd_server_proposals_failed_total", "Writes whose transaction failed.")
+        self._failed.add((), 0)
+        self._events = counter("etcd_debugging_mvcc_events_total", "Events that watches were given.")
+        self._events.add((), 0)
+        self._durable = 0
+        self._sent = counter("fetch.events.sent", "Events that watches were given.", _TENANT)
+        self._lag = histogram("fetch.watch.lag", "From a commit until a watch is given it.", _TENANT, "s")
+        self._commits = histogram("fetch.commit.duration", "Group commits, with repeated evaluation.", _TENANT, "s")
+        self._writes = histogram("fetch.commit.writes", "Writes in one group commit.", _TENANT, bounds=COUNTS)
+        self._conflicts = counter("fetch.commit.conflicts", "Evaluations that a conflict made void.", _TENANT)
+        self._observe_store()
+        _observe_process(instruments)
+
+    def report(self, tenant: str, what: Committed | Delivered) -> None:
+        """See `Report` of the engine."""
+        label = (self._names.label(tenant),)
+        if isinstance(what, Delivered):
+            self._events.add((), what.events)
+            self._sent.add(label, what.events)
+            if what.lag is not None:
+                self._lag.record(label, what.lag)
+            return
+        self._fsync.record((), what.seconds)
+        self._backend.record((), what.seconds)
+        self._commits.record(label, what.seconds)
+        self._writes.record(label, what.writes)
+        self._conflicts.add(label, max(what.attempts - 1, 0))
+        if what.failed:
+            self._failed.add((), what.writes)
+        else:
+            self._durable += what.writes
+            self._usage[tenant] = _Usage(what.stored_bytes, what.keys)
+        if self._traces:
+            for caller in what.callers:
+                caller.run(self._trace_commit, what)
+
+    async def sample(self, tenants: Tenants, store: Store) -> None:
+        """Reads what only the store knows: its size, and what the tenants with a label of their own have stored."""
+        try:
+            self._size = await store.size()
+            for engine in tenants.engines():
+                if engine.tenant not in self._usage or self._names.label(engine.tenant) != OTHER:
+                    status = await engine.status()
+                    self._usage[engine.tenant] = _Usage(status.stored_bytes, status.keys)
+            self._has_leader = True
+        except StoreUnavailable:
+            self._has_leader = False
+
+    def watch_over(self, tenants: Tenants, quota: int) -> None:
+        """Declares what is read off the tenants' engines. `quota` in bytes for each, 0 for none."""
+
+        def total(name: str, description: str, read: _OF_ENGINE) -> None:
+            self._instruments.observe(name, description, lambda: [((), sum(map(read, tenants.engines())))])
+
+        def by_tenant(name: str, description: str, read: _OF_ENGINE, combine: "_Combine") -> None:
+            self._instruments.observe(
+                name,
+                description,
+                lambda: self._labelled(((engine.tenant, read(engine)) for engine in tenants.engines()), combine),
+                _TENANT,
+            )
+
+        total("etcd_debugging_mvcc_watcher_total", "Watches.", lambda engine: engine.watches.watchers)
+        total(
+            "etcd_debugging_mvcc_slow_watcher_total",
+            "Watches that read from the log: they start in the past, or could not keep up.",
+            lambda engine: engine.watches.behind,
+        )
+        total("etcd_server_proposals_pending", "Writes that wait for a batch.", lambda engine: engine.waiting_writes)
+        total("fetch.tenants", "Tenants that are open.", lambda _: 1)
+        by_tenant("fetch.watchers", "Watches.", lambda engine: engine.watches.watchers, operator.add)
+        by_tenant("fetch.watchers.behind", "Watches behind.", lambda engine: engine.watches.behind, operator.add)
+        by_tenant("etcd_server_quota_backend_bytes", "What a tenant may store; 0: no bound.", lambda _: quota, max)
+
+    def _observe_store(self) -> None:
+        observe = self._instruments.observe
+        for name in ("etcd_server_proposals_committed_total", "etcd_server_proposals_applied_total"):
+            observe(name, "Writes that are durable.", lambda: [((), self._durable)])
+        observe("etcd_server_has_leader", "1 while the store answers.", lambda: [((), float(self._has_leader))])
+        observe("etcd_server_is_leader", "1: every daemon serves writes.", lambda: [((), 1.0)])
+        observe("etcd_server_leader_changes_seen_total", "0: nobody leads.", lambda: [((), 0.0)], monotonic=True)
+        observe(
+            "fetch.store.size", "What the whole store takes up on its disks.", lambda: [((), self._size)], unit="By"
+        )
+        for name in ("etcd_mvcc_db_total_size_in_bytes", "etcd_mvcc_db_total_size_in_use_in_bytes"):
+            observe(name, "What a tenant has stored. Freed space is reused.", self._stored_bytes, _TENANT)
+        observe("fetch.keys", "Keys of a tenant.", self._keys, _TENANT)
+        observe(
+            "etcd_debugging_mvcc_keys_total",
+            "Keys of all tenants.",
+            lambda: [((), sum(usage.keys for usage in list(self._usage.values())))],
+        )
+
+    def _stored_bytes(self) -> Iterable[tuple[Labels, float]]:
+        return self._labelled(((tenant, usage.stored_bytes) for tenant, usage in list(self._usage.items())), max)
+
+    def _keys(self) -> Iterable[tuple[Labels, float]]:
+        return self._labelled(((tenant, usage.keys) for tenant, usage in list(self._usage.items())), max)
+
+    def _labelled(self, values: Iterable[tuple[str, float]], combine: "_Combine") -> Iterable[tuple[Labels, float]]:
+        combined: dict[Labels, float] = {}
+        for tenant, value in values:
+            label = (self._names.label(tenant),)
+            combined[label] = combine(combined[label], value) if label in combined else value
+        return combined.items()
+
+    def _trace_commit(self, committed: Committed) -> None:
+        """A span in the trace of one of the calls that the batch answers; runs in that call's context."""
+        if not trace.get_current_span().is_recording():
+            return
+        attributes = {
+            "fetch.commit.writes": committed.writes,
+            "fetch.commit.retries": committed.attempts - 1,
+            "fetch.revision": committed.revision,
+        }
+        span = self._tracer.start_span("commit", attributes=attributes, start_time=committed.started)
+        if committed.failed:
+            span.set_status(trace.StatusCode.ERROR)
+        span.end(committed.started + int(committed.seconds * 1e9))
+
+
+_Combine = Callable[[float, float], float]
+
+
+def _observe_process(instruments: Instruments) -> None:
+    """The process as Prometheus' client libraries show it, read from /proc; nothing where there is none."""
+    statistics, descriptors = Path("/proc/self/stat"), Path("/proc/self/fd")
+    if not statistics.exists():
+        return
+    page, ticks = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+
+    def field(number: int) -> float:
+        """A field of /proc/self/stat by its number in proc(5); the name in field 2 may hold blanks."""
+        return float(statistics.read_text().rpartition(")")[2].split()[number - 3])
+
+    def started() -> float:
+        booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+        return float(booted.split()[1]) + field(22) / ticks
+
+    for name, description, read, monotonic in (
+        ("process_resident_memory_bytes", "Resident memory.", lambda: field(24) * page, False),
+        ("process_virtual_memory_bytes", "Virtual memory.", lambda: field(23), False),
+        ("process_cpu_seconds_total", "User and system CPU time.", lambda: (field(14) + field(15)) / ticks, True),
+        ("process_start_time_seconds", "When it started, since the Unix epoch.", started, False),
+        ("process_open_fds", "Open file descriptors.", lambda: len(list(descriptors.iterdir())), False),
+        ("process_max_fds", "How many there may be.", lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0], False),
+    ):
+        instruments.observe(name, description, _once(read), monotonic=monotonic)
+
+
+def _once(read: Callable[[], float]) -> Callable[[], Iterable[tuple[Labels, float]]]:
+    return lambda: [((), read())]

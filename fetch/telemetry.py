@@ -1,0 +1,134 @@
+"""Telemetry: where traces and metrics go. Set up by the standard `OTEL_*` variables and `--listen-metrics-urls`.
+
+Traces and metrics are exported by OTLP over gRPC when `OTEL_TRACES_EXPORTER` or `OTEL_METRICS_EXPORTER` says `otlp`, or
+when an OTLP endpoint is set; otherwise there is no tracer provider, and the request path makes no spans. Endpoints,
+headers, certificates, sampling, batching, intervals and resource attributes are the SDK's own variables.
+"""
+
+import asyncio
+import functools
+import os
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from opentelemetry import metrics, trace
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    InMemoryMetricReader,
+    Metric,
+    MetricExporter,
+    MetricExportResult,
+    MetricReader,
+    MetricsData,
+    PeriodicExportingMetricReader,
+    ResourceMetrics,
+    ScopeMetrics,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from fetch import exposition
+from fetch.instruments import Instruments
+
+_DISABLED = "OTEL_SDK_DISABLED"
+_PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
+_GRPC = "grpc"
+
+
+class TelemetryError(Exception):
+    """A variable asks for an exporter or a protocol that there is not: one sentence that says which."""
+
+
+class Telemetry:
+    """The providers of one daemon; made once for a process, since OpenTelemetry's are global."""
+
+    def __init__(self, instruments: Instruments, *, scraped: bool, environment: Mapping[str, str] = os.environ) -> None:
+        """`scraped`: whether `text` will be asked for.
+
+        :raises TelemetryError:
+        """
+        self._instruments = instruments
+        self._resource = Resource.create({"service.name": "fetch", "service.version": version("fetch")})
+        if environment.get("OTEL_SERVICE_NAME"):
+            self._resource = self._resource.merge(Resource({"service.name": environment["OTEL_SERVICE_NAME"]}))
+        self._scraped = InMemoryMetricReader() if scraped else None
+        readers: list[MetricReader] = [] if self._scraped is None else [self._scraped]
+        self.exports_metrics = _is_wanted("METRICS", environment)
+        if self.exports_metrics:
+            readers.append(PeriodicExportingMetricReader(_WithInstruments(instruments, self._resource)))
+        self._meters = MeterProvider(readers, self._resource)
+        metrics.set_meter_provider(self._meters)
+        # the SDK exports nothing, fetch's own instruments included, while no instrument of its own has a value
+        began = time.monotonic()
+        self._meters.get_meter("fetch").create_observable_gauge(
+            "process.uptime", [lambda _: [metrics.Observation(time.monotonic() - began)]], "s", "Time it has run."
+        )
+        self._tracers: TracerProvider | None = None
+        if _is_wanted("TRACES", environment):
+            self._tracers = TracerProvider(resource=self._resource)
+            self._tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+            trace.set_tracer_provider(self._tracers)
+
+    def text(self) -> bytes:
+        """All metrics, for Prometheus."""
+        collected = self._scraped.get_metrics_data() if self._scraped is not None else None
+        foreign: list[Metric] = []
+        for resource in collected.resource_metrics if collected is not None else ():
+            for scope in resource.scope_metrics:
+                foreign += scope.metrics
+        return exposition.render([*self._instruments.metrics(), *foreign])
+
+    async def close(self) -> None:
+        """Exports what is left. Takes as long as the exporters' own timeouts allow."""
+        loop = asyncio.get_running_loop()
+        if self._tracers is not None:
+            await loop.run_in_executor(None, self._tracers.shutdown)
+        await loop.run_in_executor(None, functools.partial(self._meters.shutdown, timeout_millis=5000))
+
+
+class _WithInstruments(MetricExporter):
+    """Exports fetch's own instruments with those that the SDK has collected."""
+
+    def __init__(self, instruments: Instruments, resource: Resource) -> None:
+        super().__init__()
+        self._instruments = instruments
+        self._resource = resource
+        self._exporter = OTLPMetricExporter()
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> MetricExportResult:
+        scope = ScopeMetrics(InstrumentationScope("fetch", version("fetch")), self._instruments.metrics(), "")
+        ours = ResourceMetrics(self._resource, [scope], "")
+        resources: Sequence[ResourceMetrics] = [ours, *metrics_data.resource_metrics]
+        return self._exporter.export(MetricsData(resources), timeout_millis, **kwargs)
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        return self._exporter.force_flush(timeout_millis)
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        self._exporter.shutdown(timeout_millis, **kwargs)
+
+
+def _is_wanted(signal: str, environment: Mapping[str, str]) -> bool:
+    if environment.get(_DISABLED, "").lower() == "true":
+        return False
+    exporter = environment.get(f"OTEL_{signal}_EXPORTER", "")
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+    if exporter == "none" or not (exporter or any(environment.get(name) for name in endpoints)):
+        return False
+    if exporter not in ("", "otlp"):
+        raise TelemetryError(f"OTEL_{signal}_EXPORTER: {exporter!r} is not served, only otlp and none")
+    for name in (_PROTOCOL, f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL"):
+        if environment.get(name, _GRPC) != _GRPC:
+            raise TelemetryError(f"{name}: {environment[name]!r} is not served, only {_GRPC}")
+    return True
+
+
+def is_tracing() -> bool:
+    """Whether spans go anywhere."""
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)

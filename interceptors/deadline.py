@@ -1,0 +1,37 @@
+"""Deadline: a bound on how long a unary call may take, whatever deadline its client has set, or none.
+
+A call that takes longer ends with UNAVAILABLE and etcd's "etcdserver: request timed out". As in etcd, a write that
+timed out may have taken place or still do so. Streams are not bounded.
+
+Settings:
+    seconds: how long a call may take, 30 by default
+"""
+
+import asyncio
+from typing import Any
+
+from fetch.chain import Call, Proceed, Setup
+from fetch.errors import TimedOut
+from interceptors.settings import positive, read
+
+_SECONDS = 30.0
+_ANSWERED_BY_A_STREAM = "/etcdserverpb.KV/RangeStream"
+
+
+class Deadline:
+    """Ends calls that take too long."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._seconds: float = read(setup.table, {"seconds": positive}).get("seconds", _SECONDS)
+
+    async def intercept(self, call: Call, proceed: Proceed) -> Any:
+        """A timeout inside of the call is not mistaken for this one."""
+        if not isinstance(call.request, bytes) or call.method == _ANSWERED_BY_A_STREAM:
+            return await proceed(call)
+        try:
+            async with asyncio.timeout(self._seconds) as bound:
+                return await proceed(call)
+        except TimeoutError as error:
+            if bound.expired():
+                raise TimedOut from error
+            raise

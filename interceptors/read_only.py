@@ -1,0 +1,55 @@
+"""Read only: refuses what changes a tenant, and serves what reads it.
+
+For a migration, a restore, or a tenant that is on hold. Refused with PERMISSION_DENIED are puts, deletes, transactions
+with any of them, compactions, and granting and revoking leases. Watches go on, and so do lease keepalives, so that what
+lives by a lease outlives the hold.
+
+Settings:
+    tenants: a list of the tenants that are read-only; by default all are
+"""
+
+from typing import Any
+
+import grpc
+
+from fetch.api.rpc_pb2 import TxnRequest
+from fetch.chain import Call, Proceed, Setup
+from fetch.errors import Refused
+from interceptors.settings import read, texts
+
+_WRITES = frozenset({"create", "update", "delete", "put", "delete_range", "compact"})
+_LEASE_WRITES = frozenset({"/etcdserverpb.Lease/LeaseGrant", "/etcdserverpb.Lease/LeaseRevoke"})
+
+
+class ReadOnly:
+    """Refuses writes."""
+
+    after = ("authorization", "classification")
+
+    def __init__(self, setup: Setup) -> None:
+        self._tenants = frozenset(read(setup.table, {"tenants": texts}).get("tenants", ()))
+
+    async def intercept(self, call: Call, proceed: Proceed) -> Any:
+        """What only reads passes."""
+        if call.tenant is not None and (not self._tenants or call.tenant.tenant in self._tenants) and writes(call):
+            raise Refused(
+                grpc.StatusCode.PERMISSION_DENIED, f"etcdserver: permission denied: {call.tenant.tenant} is read-only"
+            )
+        return await proceed(call)
+
+
+def writes(call: Call) -> bool:
+    """Whether a call may change its tenant's keys, leases or history."""
+    if call.kind == "txn":
+        return _txn_writes(call.message)
+    return call.kind in _WRITES or call.method in _LEASE_WRITES
+
+
+def _txn_writes(request: TxnRequest) -> bool:
+    for operation in (*request.success, *request.failure):
+        match operation.WhichOneof("request"):
+            case "request_put" | "request_delete_range":
+                return True
+            case "request_txn" if _txn_writes(operation.request_txn):
+                return True
+    return False

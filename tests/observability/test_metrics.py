@@ -1,0 +1,140 @@
+"""What is counted and measured, under which names."""
+
+import pytest
+
+from fetch.api import rpc_pb2
+from fetch.instruments import OTHER, Instruments
+from tests.observability.conftest import Observed
+
+DASHBOARD = (
+    "etcd_disk_backend_commit_duration_seconds_bucket",
+    "etcd_disk_wal_fsync_duration_seconds_bucket",
+    "etcd_mvcc_db_total_size_in_bytes",
+    "etcd_network_client_grpc_received_bytes_total",
+    "etcd_network_client_grpc_sent_bytes_total",
+    "etcd_server_has_leader",
+    "etcd_server_leader_changes_seen_total",
+    "etcd_server_proposals_applied_total",
+    "etcd_server_proposals_committed_total",
+    "etcd_server_proposals_failed_total",
+    "etcd_server_proposals_pending",
+    "grpc_server_handled_total",
+    "grpc_server_started_total",
+    "process_resident_memory_bytes",
+)
+"""What etcd's dashboards draw (`contrib/mixin/dashboards`), but for traffic between peers, of which there are none."""
+
+ALERTS = (
+    "etcd_disk_backend_commit_duration_seconds_bucket",
+    "etcd_disk_wal_fsync_duration_seconds_bucket",
+    "etcd_mvcc_db_total_size_in_bytes",
+    "etcd_mvcc_db_total_size_in_use_in_bytes",
+    "etcd_server_has_leader",
+    "etcd_server_leader_changes_seen_total",
+    "etcd_server_proposals_failed_total",
+    "etcd_server_quota_backend_bytes",
+    "grpc_server_handled_total",
+    "grpc_server_handling_seconds_bucket",
+)
+"""What etcd's alerts look at (`contrib/mixin/alerts`), with the same exception."""
+
+ALSO = (
+    "etcd_debugging_mvcc_events_total",
+    "etcd_debugging_mvcc_keys_total",
+    "etcd_debugging_mvcc_slow_watcher_total",
+    "etcd_debugging_mvcc_watcher_total",
+    "etcd_server_is_leader",
+    "etcd_server_slow_apply_total",
+    "grpc_server_msg_received_total",
+    "grpc_server_msg_sent_total",
+    "process_cpu_seconds_total",
+    "process_max_fds",
+    "process_open_fds",
+    "process_start_time_seconds",
+    "process_virtual_memory_bytes",
+)
+
+
+@pytest.fixture(scope="module")
+def exported(observed: Observed) -> set[str]:
+    """The names there are once somebody has put a key."""
+    with observed.server.empty_keyspace() as client:
+        client.put(b"key", b"value")
+    return {name.partition("{")[0] for name in observed.metrics()}
+
+
+@pytest.mark.parametrize("name", sorted({*DASHBOARD, *ALERTS, *ALSO}))
+def test_what_etcds_dashboards_and_alerts_ask_for_is_exported(exported: set[str], name: str) -> None:
+    assert name in exported
+
+
+def test_codes_are_spelled_as_in_etcds_queries(observed: Observed) -> None:
+    with observed.server.empty_keyspace() as client:
+        client.put(b"key", b"value")
+        with pytest.raises(Exception, match="key is not provided"):
+            client.put(b"", b"value")
+    labels = 'grpc_type="unary",grpc_service="etcdserverpb.KV",grpc_method="Put"'
+    metrics = observed.metrics()
+    assert metrics[f'grpc_server_handled_total{{{labels},grpc_code="OK"}}'] >= 1
+    assert metrics[f'grpc_server_handled_total{{{labels},grpc_code="InvalidArgument"}}'] >= 1
+
+
+def test_a_tenants_calls_keys_bytes_and_commits_are_its_own(observed: Observed) -> None:
+    tenant = observed.server.endpoint.new_tenant()
+    with observed.server.connect_as(tenant) as client:
+        client.put(b"a", b"1")
+        client.put(b"b", b"2")
+        client.range(b"a")
+        metrics = observed.metrics()
+        stored = client.call("/etcdserverpb.Maintenance/Status", rpc_pb2.StatusRequest(), rpc_pb2.StatusResponse)
+    assert metrics[f'fetch_requests_total{{tenant="{tenant}",kind="put",code="OK"}}'] == 2
+    assert metrics[f'fetch_request_duration_seconds_count{{tenant="{tenant}",kind="get"}}'] == 1
+    assert metrics[f'fetch_keys{{tenant="{tenant}"}}'] == 2
+    assert metrics[f'fetch_commit_writes_sum{{tenant="{tenant}"}}'] == 2
+    assert metrics[f'etcd_mvcc_db_total_size_in_bytes{{tenant="{tenant}"}}'] <= stored.dbSize
+
+
+def test_watchers_and_what_they_are_sent_are_counted(observed: Observed) -> None:
+    tenant = observed.server.endpoint.new_tenant()
+    with observed.server.connect_as(tenant) as client:
+        stream = client.open_stream("/etcdserverpb.Watch/Watch", rpc_pb2.WatchRequest, rpc_pb2.WatchResponse)
+        with stream:
+            create = rpc_pb2.WatchCreateRequest(key=b"a")
+            stream.send(rpc_pb2.WatchRequest(create_request=create))
+            stream.receive()
+            client.put(b"a", b"1")
+            stream.receive()
+            metrics = observed.metrics()
+    assert metrics[f'fetch_watchers{{tenant="{tenant}"}}'] == 1
+    assert metrics[f'fetch_events_sent_total{{tenant="{tenant}"}}'] == 1
+    assert metrics[f'fetch_watch_lag_seconds_count{{tenant="{tenant}"}}'] == 1
+
+
+def test_metrics_are_exported_by_otlp_too(observed: Observed) -> None:
+    with observed.server.empty_keyspace() as client:
+        client.put(b"key", b"value")
+    wanted = {"grpc_server_handled_total", "fetch.request.duration", "fetch.commit.writes", "etcd_server_has_leader"}
+    assert observed.receiver.wait_for(lambda receiver: wanted <= receiver.metric_names)
+
+
+def test_tenants_beyond_the_bound_share_a_label() -> None:
+    instruments = Instruments(most_tenants=2)
+    assert [instruments.tenants.count(f"tenant-{number}") for number in range(4)] == [
+        "tenant-0",
+        "tenant-1",
+        OTHER,
+        OTHER,
+    ]
+
+
+def test_a_busy_tenant_takes_the_place_of_a_quiet_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    instruments = Instruments(most_tenants=1)
+    calls = instruments.counter("calls", "Calls.", ("tenant",))
+    calls.add((instruments.tenants.count("quiet"),))
+    for _ in range(10):
+        calls.add((instruments.tenants.count("busy"),))
+    monkeypatch.setattr("fetch.instruments._REBALANCE_SECONDS", 0)
+    instruments.metrics()
+    calls.add((instruments.tenants.count("busy"),))
+    calls.add((instruments.tenants.count("quiet"),))
+    assert calls.cells == {(OTHER,): 11, ("busy",): 1}
