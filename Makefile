@@ -4,21 +4,29 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml $(wildcard protos/fetch/api/*.proto protos/*.py)
 
-.PHONY: run test test-kube certs clean
+RUST := $(wildcard transport/Cargo.* transport/pyproject.toml transport/src/*.rs transport/fetch_transport/*.py)
+RUST_IS_NEW_ENOUGH := rustc --version 2>/dev/null | awk '{ split($$2, v, "."); exit !(v[1] > 1 || v[2] >= 85) } END { if (!NR) exit 1 }'
 
-run: $(VENV)/installed certs
+.PHONY: run test test-kube certs wheels clean
+
+run: $(VENV)/installed $(VENV)/transport certs
 	$(BIN)/fetch serve --cert-file certs/server.crt --key-file certs/server.key --trusted-ca-file certs/ca.crt --data-dir data
 
 certs: $(VENV)/installed
 	@$(BIN)/fetch certs >/dev/null
 
-test: $(VENV)/installed-test
+test: $(VENV)/installed-test $(VENV)/transport
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest --ignore tests/kube --ignore tests/bench
+	FETCH_TRANSPORT=grpcio $(BIN)/pytest --ignore tests/kube
+	@if $(BIN)/python -c 'import fetch_transport' 2>/dev/null; then set -ex; \
+	  FETCH_TRANSPORT=native $(BIN)/pytest tests/contract tests/refused tests/property -k fetch; \
+	  FETCH_TRANSPORT=native FETCH_WORKERS=2 $(BIN)/pytest tests/contract -k fetch; \
+	  $(BIN)/pytest -c transport/pyproject.toml transport/tests; \
+	else echo 'NOT RUN on the native transport: no Rust toolchain (1.85 or newer) has built it'; fi
 
-test-kube: $(VENV)/installed-test
+test-kube: $(VENV)/installed-test $(VENV)/transport
 	$(BIN)/pytest tests/kube -v
 
 $(BIN)/python:
@@ -31,6 +39,15 @@ $(VENV)/installed: $(SOURCES) | $(BIN)/python
 $(VENV)/installed-test: $(SOURCES) | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@ $(VENV)/installed
+
+# without a Rust toolchain fetch runs on grpcio's own server
+$(VENV)/transport: $(RUST) | $(BIN)/python
+	@if $(RUST_IS_NEW_ENOUGH); then echo 'building the native transport' && $(BIN)/pip install --quiet --disable-pip-version-check './transport[test]'; \
+	else echo 'no Rust toolchain (1.85 or newer): fetch runs on grpcio'; fi
+	@touch $@
+
+wheels: | $(BIN)/python
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . ./transport
 
 clean:
 	rm -rf $(VENV) data fetch/api/*_pb2.py fetch/api/*_pb2.pyi

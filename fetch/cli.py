@@ -11,8 +11,9 @@ from typing import NoReturn
 
 from fetch import certificates, chain, config, logs
 from fetch.chain import ChainError
-from fetch.server import StartError, serve
+from fetch.server import StartError, require_free, serve
 from fetch.tenancy import validate_tenant_name
+from fetch.workers import settings_of, supervise, worker_number
 
 _DEFAULT_TENANTS = ("alpha", "beta")
 _USAGE_ERROR = 2
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command. A wrong setting, and a start that fails, is one line on stderr and exit code 2."""
     try:
         options = _parser().parse_args(arguments)
+        options.arguments = sys.argv[1:] if arguments is None else arguments
         options.run(options)
     except (config.SettingsError, ChainError, StartError) as error:
         sys.stderr.write(f"fetch: {error}\n")
@@ -69,7 +71,14 @@ def _settings(options: argparse.Namespace) -> config.Settings:
 def _serve(options: argparse.Namespace) -> None:
     settings = _settings(options)
     logs.set_up(settings.log_level, settings.log_format)
-    asyncio.run(serve(settings))
+    worker = worker_number(os.environ)
+    if settings.workers > 1 and worker is None:
+        require_free(settings)
+        sys.exit(asyncio.run(supervise(settings, options.arguments)))
+    if worker is None:
+        asyncio.run(serve(settings))
+    else:
+        asyncio.run(serve(settings_of(settings, worker), worker))
 
 
 def _chain(options: argparse.Namespace) -> None:

@@ -105,6 +105,7 @@ class Settings:
     )
     metrics_tenants: int = _setting(100, "how many tenants, the busiest, have metrics of their own", _number)
     warning_unary_request_duration: float = _setting(0.3, "a call that takes longer is logged", _duration)
+    workers: int = _setting(1, "processes that share the listeners and the store", _number)
     log_format: str = _setting("console", "how lines are logged: console or json", _one_of("console", "json"))
     log_level: str = _setting("info", "the least level that is logged", _one_of(*_LEVELS))
     interceptor_settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
@@ -132,7 +133,7 @@ class Settings:
             raise SettingsError("an http:// listener needs --anonymous-tenant NAME: whose tenant its callers are")
         if any(url.startswith("https://") for url in self.listen_client_urls):
             self._check_certificates()
-        for name in ("max_request_bytes", "max_txn_ops", "metrics_tenants"):
+        for name in ("max_request_bytes", "max_txn_ops", "workers", "metrics_tenants"):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{_flag(name)} must be positive")
         if self.watch_progress_notify_interval < 0.1:

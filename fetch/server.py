@@ -34,6 +34,7 @@ from fetch.stores.foundationdb import FoundationDBStore
 from fetch.stores.lmdb import LmdbStore
 from fetch.stores.protocol import Store, StoreUnavailable
 from fetch.telemetry import Telemetry, TelemetryError
+from fetch.workers import stop_with_supervisor
 
 _GRACE_SECONDS = 5.0
 _PROBE_SECONDS = 2.0
@@ -59,25 +60,28 @@ class StartError(Exception):
     """The daemon cannot start: one sentence that says why."""
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, worker: int | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then ends the calls in flight and closes the store.
 
     :raises StartError: :raises ChainError: before anything is served
     """
-    async with running(settings):
+    async with running(settings, worker or 0):
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        if worker is not None:
+            stop_with_supervisor(stop)
         logger.info("serving on %s", ", ".join(settings.listen_client_urls))
-        sys.stdout.write(f"fetch serves {', '.join(settings.listen_client_urls)}\n{connection_hint(settings)}\n")
-        sys.stdout.flush()
+        if not worker:
+            sys.stdout.write(f"fetch serves {', '.join(settings.listen_client_urls)}\n{connection_hint(settings)}\n")
+            sys.stdout.flush()
         await stop.wait()
         logger.info("stopping")
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[None]:
+async def running(settings: Settings, worker: int = 0) -> AsyncIterator[None]:
     """The daemon, serving while the context is open.
 
     :raises StartError: :raises ChainError:
@@ -91,7 +95,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
     inner = chain.load(chain.OPERATION_GROUP, settings.transaction_interceptors, settings, instruments=instruments)
     operations = chain.compose(inner, apply)
     try:
-        store = _open_store(settings)
+        store = _open_store(settings, worker)
     except StoreUnavailable as error:
         raise StartError(str(error)) from error
     tenants = Tenants(store, _quota(settings), settings.tenants, operations, observation.report)
@@ -99,6 +103,8 @@ async def running(settings: Settings) -> AsyncIterator[None]:
     try:
         links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, tenants, instruments)
         health, stopping = Health(), asyncio.Event()
+        if settings.workers == 1:
+            require_free(settings)
         server = _server(settings, links, health, stopping)
         tenants.start()
         await server.start()
@@ -161,10 +167,10 @@ async def _listen_for_metrics(listening: Listener, urls: tuple[str, ...]) -> Non
         raise StartError(f"cannot listen on {', '.join(urls)}: {error}") from error
 
 
-def _open_store(settings: Settings) -> Store:
+def _open_store(settings: Settings, worker: int) -> Store:
     if settings.fdb_cluster_file is not None:
         return FoundationDBStore.open(Path(settings.fdb_cluster_file))
-    return LmdbStore(Path(settings.data_dir))
+    return LmdbStore(Path(settings.data_dir), worker, settings.workers)
 
 
 async def _follow_store(store: Store, health: Health) -> None:
@@ -202,7 +208,7 @@ def _server(
         options=[
             ("grpc.max_receive_message_length", settings.max_request_bytes + _GRPC_OVERHEAD_BYTES),
             ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(settings.workers > 1)),
             # etcd's client pings as often as every ten seconds, with or without calls (`--keepalive` of clientv3)
             ("grpc.http2.min_ping_interval_without_data_ms", 5000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
@@ -235,7 +241,6 @@ def _server(
     )
     for url in settings.listen_client_urls:
         parts = urlsplit(url)
-        _require_free(parts.hostname or "", parts.port or 0, url)
         try:
             if parts.scheme == "https":
                 server.add_secure_port(parts.netloc, transport.ssl_server_credentials(*_certificates(settings)))
@@ -246,16 +251,19 @@ def _server(
     return server
 
 
-def _require_free(host: str, port: int, url: str) -> None:
-    """Tries the address: the transports would say less clearly, or in more than a line, why they cannot have it.
+def require_free(settings: Settings) -> None:
+    """Tries the addresses: the transports would say less clearly, or in more than a line, why they cannot have one.
 
     :raises StartError:
     """
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        raise StartError(f"cannot listen on {url}: {error.strerror}") from error
+    for url in settings.listen_client_urls:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            socket.create_server((host, parts.port or 0), family=family).close()
+        except OSError as error:
+            raise StartError(f"cannot listen on {url}: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import asyncio
 import functools
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -102,10 +102,10 @@ class _WithInstruments(MetricExporter):
         self._exporter = OTLPMetricExporter()
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> MetricExportResult:
-        scope = ScopeMetrics(InstrumentationScope("fetch", version("fetch")), self._instruments.metrics(), "")
-        ours = ResourceMetrics(self._resource, [scope], "")
-        resources: Sequence[ResourceMetrics] = [ours, *metrics_data.resource_metrics]
-        return self._exporter.export(MetricsData(resources), timeout_millis, **kwargs)
+        ours = ScopeMetrics(InstrumentationScope("fetch", version("fetch")), self._instruments.metrics(), "")
+        foreign = [scope for resource in metrics_data.resource_metrics for scope in resource.scope_metrics]
+        resource = ResourceMetrics(self._resource, [ours, *foreign], "")
+        return self._exporter.export(MetricsData([resource]), timeout_millis, **kwargs)
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         return self._exporter.force_flush(timeout_millis)

@@ -14,7 +14,7 @@ from typing import Any
 
 from fetch.chain import Call, Proceed, Setup
 from fetch.errors import TooManyRequests
-from interceptors.settings import count, read
+from fetch.tables import count, read
 
 _CALLS, _STREAMS = 512, 256
 _ANSWERED_BY_A_STREAM = "/etcdserverpb.KV/RangeStream"

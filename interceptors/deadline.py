@@ -12,7 +12,7 @@ from typing import Any
 
 from fetch.chain import Call, Proceed, Setup
 from fetch.errors import TimedOut
-from interceptors.settings import positive, read
+from fetch.tables import positive, read
 
 _SECONDS = 30.0
 _ANSWERED_BY_A_STREAM = "/etcdserverpb.KV/RangeStream"

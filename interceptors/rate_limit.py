@@ -18,7 +18,7 @@ from typing import Any
 
 from fetch.chain import Call, Proceed, Setup
 from fetch.errors import TooManyRequests
-from interceptors.settings import positive, positive_by_tenant, read
+from fetch.tables import positive, positive_by_tenant, read
 
 _RETRY = "grpc-retry-pushback-ms"
 _RATE = 1000.0

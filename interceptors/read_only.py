@@ -15,7 +15,7 @@ import grpc
 from fetch.api.rpc_pb2 import TxnRequest
 from fetch.chain import Call, Proceed, Setup
 from fetch.errors import Refused
-from interceptors.settings import read, texts
+from fetch.tables import read, texts
 
 _WRITES = frozenset({"create", "update", "delete", "put", "delete_range", "compact"})
 _LEASE_WRITES = frozenset({"/etcdserverpb.Lease/LeaseGrant", "/etcdserverpb.Lease/LeaseRevoke"})

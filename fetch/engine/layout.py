@@ -7,6 +7,7 @@
     PREFIX e REVISION SUB           the event, an mvccpb.Event with its previous value
     PREFIX l ID                     a lease's grant
     PREFIX a ID KEY                 the key is attached to the lease
+    PREFIX x NAME / …               what an extension keeps in the tenant
 
 Revisions are 8 bytes and subs 4, big-endian, so that they sort as numbers. The one thing outside of a tenant's prefix
 is the queue of leases by expiry, which is one for all tenants so that a daemon waits on its head alone.
@@ -96,6 +97,10 @@ class Layout:
             "attachments": prefix + b"a",
         }.items():
             object.__setattr__(self, name, value)
+
+    def extension(self, name: str) -> bytes:
+        """The prefix of what an extension keeps, which no request reaches."""
+        return self.prefix + b"x" + name.encode() + b"/"
 
     def key(self, key: bytes) -> bytes:
         """The row of a key's current KeyValue."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from fetch import errors
 from fetch.engine.batch import Delivered
-from fetch.engine.layout import Layout, pack_revision
+from fetch.engine.layout import Layout
 from fetch.engine.reads import View
 from fetch.engine.records import StoredEvent
 from fetch.stores.protocol import Store, StoreUnavailable
@@ -315,23 +315,33 @@ class Hub:
     async def _follow(self) -> None:
         """Reads what other daemons commit. Sleeps until the tenant's revision changes."""
         layout = self._layout
+        seen: bytes | None = None
         while True:
             try:
-                await self._store.changed(layout.revision, pack_revision(self.position))
+                await self._store.changed(layout.revision, seen)
                 with self._store.snapshot() as snapshot:
                     before = self.position
-                    revision = (await View.open(snapshot, layout)).revision
-                    events: list[StoredEvent] = []
-                    begin, more = layout.event(before + 1), True
-                    while more:
-                        rows, more = await snapshot.get_range(begin, layout.event(revision + 1), _CHUNK)
-                        events.extend(StoredEvent.parse(layout.unpack_event(row), encoded) for row, encoded in rows)
-                        if more:
-                            begin = rows[-1][0] + b"\x00"
-                if self.position < revision:
-                    self._advance(revision, [event for event in events if event.revision > self.position])
+                    view = await View.open(snapshot, layout)
+                    log = all_rows(snapshot, layout.event(before + 1), layout.event(view.revision + 1))
+                    events = [StoredEvent.parse(layout.unpack_event(row), encoded) async for row, encoded in log]
+                    seen = await snapshot.get(layout.revision)
+                if view.compacted > before + 1:
+                    self._miss(view.revision)
+                elif self.position < view.revision:
+                    self._advance(view.revision, [event for event in events if event.revision > self.position])
             except StoreUnavailable:
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    def _miss(self, revision: int) -> None:
+        """Goes on at a revision although the log does not reach back to the position any more.
+
+        The watchers have to find out on their own what of it concerns them: that their positions are compacted.
+        """
+        for feed in list(self._feeds.values()):
+            for watcher in list(feed.watchers):
+                self._leave(watcher)
+                watcher.listener(watcher)
+        self._advance(revision, [])
 
     def _advance(self, revision: int, events: list[StoredEvent]) -> None:
         self.position = revision

@@ -101,24 +101,21 @@ class Binding:
             await self.ready(future)
         return [self._value(future) for future in futures]
 
-    async def rows(
-        self, transaction: Any, begin: bytes, end: bytes, limit: int, *, reverse: bool = False
-    ) -> tuple[list[Row], bool]:
+    async def rows(self, transaction: Any, begin: bytes, end: bytes, limit: int) -> tuple[list[Row], bool]:
         """At most `limit` rows of [begin, end) and about 1 MiB, and whether there are more. Adds no read conflicts.
 
         :raises FDBError:
         """
         rows: list[Row] = []
         string_at = ctypes.string_at
+        goes_on = False
         # one row more tells whether there are more: at a limit, the client cannot
-        async for table, more in self._tables(transaction, begin, end, limit + 1, _MOST_REPLIES, reverse=reverse):
+        async for table, goes_on in self._tables(transaction, begin, end, limit + 1, _MOST_REPLIES):  # noqa: B007  the last one counts
             rows.extend(
                 (string_at(key, key_length), string_at(value, value_length))
                 for key, key_length, value, value_length in table
             )
-        if len(rows) > limit:
-            return rows[:limit], True
-        return rows, more
+        return rows[:limit], goes_on or len(rows) > limit
 
     async def count(self, transaction: Any, begin: bytes, end: bytes) -> int:
         """The number of rows of [begin, end). FoundationDB cannot count: the rows are sent, but not looked at.
@@ -126,19 +123,19 @@ class Binding:
         :raises FDBError:
         """
         count = 0
-        async for table, _ in self._tables(transaction, begin, end, _ALL, _ALL, reverse=False):
+        async for table, _ in self._tables(transaction, begin, end, _ALL, _ALL):
             count += len(table)
         return count
 
     async def _tables(
-        self, transaction: Any, begin: bytes, end: bytes, limit: int, replies: int, *, reverse: bool
+        self, transaction: Any, begin: bytes, end: bytes, limit: int, replies: int
     ) -> AsyncIterator[tuple[list[tuple[int, int, int, int]], bool]]:
         """The replies to a range read, each a list of pointers and lengths, and whether there is more behind it.
 
         A reply holds 80 kB, whatever one asks for, so the next one is asked for before this one is looked at. The
         pointers are valid until the next is taken.
         """
-        future = self._range(transaction, begin, end, limit, reverse=reverse)
+        future = self._range(transaction, begin, end, limit)
         while future is not None:
             await self.ready(future)
             current, future = future, None
@@ -153,15 +150,14 @@ class Binding:
             has_more = bool(more.value)
             if has_more and table and limit > 0 and replies > 0:
                 last = ctypes.string_at(*table[-1][:2])
-                begin, end = (begin, last) if reverse else (last + b"\x00", end)
-                future = self._range(transaction, begin, end, limit, reverse=reverse)
+                future = self._range(transaction, last + b"\x00", end, limit)
             yield table, has_more
 
-    def _range(self, transaction: Any, begin: bytes, end: bytes, limit: int, *, reverse: bool) -> Any:
+    def _range(self, transaction: Any, begin: bytes, end: bytes, limit: int) -> Any:
         return self.fdb.impl.FutureKeyValueArray(
             self._capi.fdb_transaction_get_range(
                 transaction.tpointer, begin, len(begin), False, 1, end, len(end), False, 1,  # first key at or behind
-                limit, 0, _WANT_ALL, 0, True, reverse,
+                limit, 0, _WANT_ALL, 0, True, False,
             )
         )  # fmt: skip
 
@@ -197,7 +193,7 @@ def as_store_error(fdb: Any, error: Any) -> Exception:
         return KeyTooLong(str(error))
     if error.code == _TIMED_OUT:
         return StoreUnavailable(f"FoundationDB did not answer within {TIMEOUT_SECONDS:g} s")
-    if fdb.predicates.retryable(error):
+    if fdb.predicates.is_retryable(error):
         return SnapshotExpired(str(error))
     return StoreUnavailable(str(error))
 

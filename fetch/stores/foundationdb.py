@@ -14,11 +14,10 @@ The directory layer's prefixes are packed integers, so none begins as a packed s
 import asyncio
 import contextlib
 import functools
-import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from fetch.stores.fdb_binding import TIMEOUT_SECONDS, Binding, as_store_error
 from fetch.stores.fdb_daemons import Daemons, Lane
@@ -32,11 +31,10 @@ T = TypeVar("T")
 _DIRECTORY = "fetch"
 _SHARED = b"\x02fetch\x00"
 _PAGE_BYTES = 1 << 20
+_NOT_COMMITTED = 1020
 _BACKOFF_SECONDS = 0.001
 _LONGEST_BACKOFF_SECONDS = 0.1
 _LEAVE_SECONDS = 1.0
-
-logger = logging.getLogger(__name__)
 
 
 class FoundationDBStore:
@@ -52,7 +50,6 @@ class FoundationDBStore:
         self._first_reads = FirstReads(binding)
         self._daemons = Daemons(binding, _SHARED + b"\x01")
         self._beating = asyncio.create_task(self._daemons.run())
-        self._under_way: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     @classmethod
@@ -83,11 +80,11 @@ class FoundationDBStore:
         if self._closed:
             raise StoreUnavailable("the store is closed")
         await self._daemons.register(TIMEOUT_SECONDS)
-        attempts = _Attempts(self, body, self._daemons.take_lane())
+        lane = self._daemons.take_lane()
         try:
-            return await attempts.run(deadline)
+            return await _Attempts(self._binding, self._parts, body, lane, self._daemons.next_attempt).run(deadline)
         finally:
-            self._daemons.give_back(attempts.lane)
+            self._daemons.give_back(lane)
 
     async def changed(self, key: bytes, value: bytes | None) -> None:
         """See `Store.changed`. A watch, which takes a transaction of its own and nothing while it waits."""
@@ -112,7 +109,8 @@ class FoundationDBStore:
     async def size(self) -> int:
         """See `Store.size`. FoundationDB's own estimate of all keys and values of the cluster, before replication."""
         binding = self._binding
-        estimate = binding.begin().get_estimated_range_size_bytes(b"", b"\xff")
+        transaction = binding.begin()
+        estimate = transaction.get_estimated_range_size_bytes(b"", b"\xff")
         await binding.ready(estimate)
         try:
             return int(estimate.wait())
@@ -127,17 +125,27 @@ class FoundationDBStore:
             await asyncio.wait_for(self._daemons.leave(), _LEAVE_SECONDS)
 
 
-class _Attempts:
+class _Attempts(Generic[T]):
     """One transaction, from its first attempt to the one that succeeds."""
 
-    def __init__(self, store: FoundationDBStore, body: Callable[[Transaction], Awaitable[T]], lane: Lane) -> None:
-        self._store = store
-        self._binding = store._binding
+    def __init__(
+        self,
+        binding: Binding,
+        parts: Parts,
+        body: Callable[[Transaction], Awaitable[T]],
+        lane: Lane,
+        number: Callable[[], bytes],
+    ) -> None:
+        """`number` gives each attempt its own."""
+        self._binding = binding
+        self._error = binding.fdb.FDBError
+        self._parts = parts
         self._body = body
-        self._unknown: dict[bytes, Any] = {}
-        self.lane = lane
+        self._lane = lane
+        self._number = number
+        self._unknown: dict[bytes, T] = {}
 
-    async def run(self, deadline: float) -> Any:
+    async def run(self, deadline: float) -> T:
         """The body's result, once it is durable."""
         loop = asyncio.get_running_loop()
         predicates = self._binding.fdb.predicates
@@ -147,19 +155,22 @@ class _Attempts:
                 return await self._attempt(deadline - loop.time())
             except SnapshotExpired as error:
                 failure: Exception = error
-            except self._store._error as error:
-                if not predicates.retryable(error):
+            except self._error as error:
+                if not predicates.is_retryable(error):
                     raise as_store_error(self._binding.fdb, error) from error
                 failure = error
-            pause = random.uniform(0, backoff)  # noqa: S311  spreads those who collide, hides nothing
-            backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
+            if getattr(failure, "code", 0) == _NOT_COMMITTED:
+                pause = 0.0  # whoever waited here would lose to those who do not: see the ADR on group commit
+            else:
+                pause = random.uniform(0, backoff)  # noqa: S311  spreads the retries
+                backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
             if loop.time() + pause >= deadline:
                 raise StoreUnavailable(f"no commit within {TIMEOUT_SECONDS:g} s: {failure}") from failure
             await asyncio.sleep(pause)
 
-    async def _attempt(self, seconds: float) -> Any:
-        lane = self.lane
-        with FoundationDBSnapshot(self._binding, self._store._parts) as snapshot:
+    async def _attempt(self, seconds: float) -> T:
+        lane = self._lane
+        with FoundationDBSnapshot(self._binding, self._parts) as snapshot:
             if self._unknown:
                 snapshot.bound(seconds)
                 last, heartbeat = await snapshot.get_many([lane.row, lane.heartbeat])
@@ -172,7 +183,7 @@ class _Attempts:
             if not transaction.writes and not transaction.cleared and not self._unknown:
                 return result
             commit = self._assemble(transaction, snapshot)
-            attempt = self._store._daemons.next_attempt()
+            attempt = self._number()
             # an attempt that may still be under way and this one exclude each other: each conflicts with the other's
             # write. That is why an attempt after an unknown one is committed even if it writes nothing else
             commit.add_read_conflict_key(lane.row)
@@ -181,14 +192,14 @@ class _Attempts:
             commit.set(lane.row, attempt)
             try:
                 await self._binding.commit(commit)
-            except self._store._error as error:
-                if self._binding.fdb.predicates.maybe_committed(error):
+            except self._error as error:
+                if self._binding.fdb.predicates.is_maybe_committed(error):
                     self._unknown[attempt] = result
                 raise
         return result
 
     def _assemble(self, transaction: Transaction, snapshot: "FoundationDBSnapshot") -> Any:
-        commit, parts = snapshot.transaction(), self._store._parts
+        commit, parts = snapshot.transaction(), self._parts
         for key in transaction.conflicts:
             commit.add_read_conflict_key(key)
         for begin, end in transaction.cleared:
@@ -256,13 +267,9 @@ class FoundationDBSnapshot:
                 values[index] = await self._join(keys[index], count)
         return values
 
-    async def get_range(
-        self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False
-    ) -> tuple[list[Row], bool]:
+    async def get_range(self, begin: bytes, end: bytes, limit: int) -> tuple[list[Row], bool]:
         """See `Snapshot.get_range`. A page holds at most about 1 MiB."""
-        rows, more = await self._read(
-            lambda: self._binding.rows(self.transaction(), begin, end, limit, reverse=reverse)
-        )
+        rows, more = await self._read(lambda: self._binding.rows(self.transaction(), begin, end, limit))
         room = _PAGE_BYTES
         for index, (key, value) in enumerate(rows):
             if count := parts_of(value):

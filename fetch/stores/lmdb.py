@@ -15,7 +15,7 @@ import fcntl
 import queue
 import struct
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Self, TypeVar, cast
 
@@ -24,6 +24,7 @@ import lmdb
 from fetch.stores import longkeys
 from fetch.stores.protocol import Row, StoreFull, StoreUnavailable
 from fetch.stores.transaction import Transaction
+from fetch.stores.wakes import Wakes
 
 T = TypeVar("T")
 
@@ -39,18 +40,22 @@ _PAGE_BYTES = 1 << 20
 
 
 class LmdbStore:
-    """The store protocol on an LMDB environment that this process alone has open for writing."""
+    """The store protocol on an LMDB environment, which the workers of one daemon share."""
 
-    shared = False
     shared_prefix = b""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, worker: int = 0, workers: int = 1) -> None:
         """Opens the database in the directory, and creates both where they are missing.
 
         :raises StoreUnavailable: the directory cannot be used, or holds another format
         """
+        self.shared = workers > 1
         self._loop = asyncio.get_running_loop()
-        self._lock = _lock(directory)
+        self._lock = _lock(directory, shared=self.shared)
+        try:
+            self._wakes = Wakes(directory, worker, workers, self._heard) if self.shared else None
+        except OSError as error:
+            raise StoreUnavailable(f"another process serves {directory}") from error
         self._environment = _open(directory)
         self._waiting: dict[bytes, list[asyncio.Future[None]]] = {}
         self._commits: queue.SimpleQueue[_Commit | None] = queue.SimpleQueue()
@@ -92,13 +97,17 @@ class LmdbStore:
                 return result
 
     async def changed(self, key: bytes, value: bytes | None) -> None:
-        """See `Store.changed`. Sees the commits of this process, which are all there are."""
+        """See `Store.changed`. Hears of this process's commits, and of other workers' for keys they conflict on."""
         with self.snapshot() as snapshot:
             if await snapshot.get(key) != value:
                 return
         waiter = self._loop.create_future()
         self._waiting.setdefault(key, []).append(waiter)
-        await waiter
+        try:
+            await waiter
+        finally:
+            if waiter.cancelled() and waiter in self._waiting.get(key, ()):
+                self._waiting[key].remove(waiter)
 
     async def size(self) -> int:
         """The bytes of the file that are in use or free for reuse."""
@@ -109,6 +118,8 @@ class LmdbStore:
         """Waits for the commits under way, then closes the database."""
         self._commits.put(None)
         await self._loop.run_in_executor(None, self._writer.join)
+        if self._wakes is not None:
+            self._wakes.close()
         self._environment.close()
         self._lock.close()
 
@@ -147,11 +158,19 @@ class LmdbStore:
                 commit.done.set_exception(outcome)
                 continue
             commit.done.set_result(outcome[index])
+            written = commit.transaction.writes.keys()
+            if self._wakes is not None:
+                # what others may wait for is what writers conflict on: a tenant's revision
+                self._wakes.tell(written & commit.transaction.conflicts.keys())
             if self._waiting:
-                for key in commit.transaction.writes.keys() & self._waiting.keys():
-                    for waiter in self._waiting.pop(key):
-                        if not waiter.done():
-                            waiter.set_result(None)
+                self._heard(written & self._waiting.keys())
+
+    def _heard(self, keys: Collection[bytes] | None) -> None:
+        """Wakes those who wait for one of the keys; None: all who wait."""
+        for key in list(self._waiting) if keys is None else keys:
+            for waiter in self._waiting.pop(key, ()):
+                if not waiter.done():
+                    waiter.set_result(None)
 
 
 class LmdbSnapshot:
@@ -212,12 +231,12 @@ class _Commit:
         self.done = done
 
 
-def _lock(directory: Path) -> IO[bytes]:
-    """Holds the directory for this process: another one's writes would not wake the watches of this one."""
+def _lock(directory: Path, *, shared: bool) -> IO[bytes]:
+    """Holds the directory for this process, or its daemon's workers: no other's writes would wake their watches."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         held = (directory / _LOCK).open("wb")
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(held, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         held.close()
         raise StoreUnavailable(f"another process serves {directory}") from error

@@ -1,0 +1,83 @@
+"""How worker processes that share an embedded database tell each other what has changed.
+
+Each worker has a datagram socket; after a commit it sends the others the keys that other workers may wait for. A
+datagram that finds no room is followed, as soon as there is room, by an empty one, which means that anything may have
+changed: a wake-up may be for nothing, but none is lost. The sockets have abstract names, made from the directory's
+path, so nothing is left behind by a process that dies; and since a name can be bound once only, a second daemon on the
+same directory is refused.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import socket
+import struct
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+_LARGEST = 32 << 10
+_RETRY_SECONDS = 0.002
+_LENGTH = struct.Struct(">H")
+
+
+class Wakes:
+    """One worker's side. `heard` is called with the keys that another worker has changed, None for any key."""
+
+    def __init__(
+        self, directory: Path, worker: int, workers: int, heard: Callable[[Collection[bytes] | None], None]
+    ) -> None:
+        """:raises OSError: another process has this worker's socket."""
+        self._loop = asyncio.get_running_loop()
+        self._heard = heard
+        self._names = {index: _name(directory, index) for index in range(workers)}
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.bind(self._names.pop(worker))
+        self._behind: set[bytes] = set()
+        self._loop.add_reader(self._socket.fileno(), self._receive)
+
+    def tell(self, keys: Collection[bytes]) -> None:
+        """Tells the other workers that the keys have changed."""
+        message = b"".join(_LENGTH.pack(len(key)) + key for key in keys)
+        for name in self._names.values():
+            self._send(name, message if len(message) <= _LARGEST else b"")
+
+    def close(self) -> None:
+        """Lets go of the socket."""
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+
+    def _send(self, name: bytes, message: bytes) -> None:
+        if name in self._behind:
+            return
+        try:
+            self._socket.sendto(message, name)
+        except BlockingIOError:
+            self._behind.add(name)
+            self._loop.call_later(_RETRY_SECONDS, self._retry, name)
+        except OSError:  # that worker does not run yet, or no more: it reads the database when it starts
+            return
+
+    def _retry(self, name: bytes) -> None:
+        self._behind.discard(name)
+        if self._socket.fileno() >= 0:
+            self._send(name, b"")
+
+    def _receive(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                message = self._socket.recv(_LARGEST)
+                self._heard(list(_keys(message)) if message else None)
+
+
+def _keys(message: bytes) -> Iterator[bytes]:
+    position = 0
+    while position < len(message):
+        (length,) = _LENGTH.unpack_from(message, position)
+        position += _LENGTH.size
+        yield message[position : position + length]
+        position += length
+
+
+def _name(directory: Path, worker: int) -> bytes:
+    digest = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:32]
+    return f"\0fetch/{digest}/{worker}".encode()
