@@ -178,8 +178,11 @@ class Hub:
         """A watcher of the range from `start_revision` (0: from now) on. It may be in the future, or compacted: the
         latter shows when it is served."""
         await self._start()
+        # now is not where this daemon is, but where the last acknowledged write of any is
+        now = await self._newest() if self._store.shared and not start_revision else self.position
         begin, end = self._layout.key_range(key, range_end)
-        watcher = Watcher(begin, end, prev_kv, puts, deletes, listener, max(start_revision - 1, self.position))
+        position = max(start_revision - 1, now, self.position)
+        watcher = Watcher(begin, end, prev_kv, puts, deletes, listener, position)
         self.watchers += 1
         if 0 < start_revision <= self.position:
             watcher.position = start_revision - 1
@@ -240,12 +243,15 @@ class Hub:
 
     async def caught_up(self) -> int:
         """The newest revision of the tenant, once the hub has handed on everything up to it."""
-        with self._store.snapshot() as snapshot:
-            newest = (await View.open(snapshot, self._layout)).revision
+        newest = await self._newest()
         while self.position < newest and self.watchers:
             self._advanced.clear()
             await self._advanced.wait()
         return newest
+
+    async def _newest(self) -> int:
+        with self._store.snapshot() as snapshot:
+            return (await View.open(snapshot, self._layout)).revision
 
     async def _replay(self, watcher: Watcher) -> Delivery | None:
         """What the log has for the watcher: read until there is something to say or the hub has been caught up with."""
@@ -305,8 +311,7 @@ class Hub:
     async def _start(self) -> None:
         if self.position >= 0:
             return
-        with self._store.snapshot() as snapshot:
-            revision = (await View.open(snapshot, self._layout)).revision
+        revision = await self._newest()
         if self.position < 0:
             self.position = revision
             if self._store.shared:

@@ -82,7 +82,7 @@ class _Stream:
         self._next_id = 0
         self._ready: deque[_Watch] = deque()
         self._answers: deque[bytes] = deque()
-        self._progress_asked = False
+        self._progress_asked: list[_Watch] = []
         self._wake = asyncio.Event()
 
     async def serve(self, stopping: asyncio.Event) -> None:
@@ -115,7 +115,7 @@ class _Stream:
                 case "cancel_request":
                     await self._cancel(request.cancel_request.watch_id)
                 case "progress_request":
-                    self._progress_asked = bool(self._watches)
+                    self._progress_asked = list(self._watches.values())
             self._wake.set()
         await asyncio.Event().wait()  # a client that has said all is still told what happens, until it hangs up
 
@@ -139,7 +139,8 @@ class _Stream:
         watch = _Watch(watch_id, watcher, request.start_revision, request.fragment, request.progress_notify)
         self._watches[watch_id] = self._by_watcher[watcher] = watch
         response.watch_id = watch_id
-        await self._answer(response)
+        fill(response.header, self._engine, self._hub.position if request.start_revision else watcher.position)
+        self._send(response)
         self._happened(watcher)
 
     def _refusal(self, request: WatchCreateRequest) -> str:
@@ -169,6 +170,9 @@ class _Stream:
 
     async def _answer(self, response: WatchResponse) -> None:
         fill(response.header, self._engine, self._hub.position if self._watches else await self._engine.revision())
+        self._send(response)
+
+    def _send(self, response: WatchResponse) -> None:
         self._answers.append(response.SerializeToString())
         self._wake.set()
 
@@ -191,8 +195,8 @@ class _Stream:
                 if self._ready:
                     await self._serve_watch(self._ready.popleft())
             if self._progress_asked:
-                self._progress_asked = False
-                await self._report_progress(list(self._watches.values()), _NO_WATCH)
+                watches, self._progress_asked = self._progress_asked, []
+                await self._report_progress(watches)
 
     async def _serve_watch(self, watch: _Watch) -> None:
         watch.ready = False
@@ -247,7 +251,7 @@ class _Stream:
         last = len(pieces) - 1
         return [start + (_FRAGMENT if index < last else b"") + b"".join(piece) for index, piece in enumerate(pieces)]
 
-    async def _report_progress(self, watches: list[_Watch], watch_id: int) -> None:
+    async def _report_progress(self, watches: list[_Watch]) -> None:
         """Promises the client that it has everything up to a revision, once that is so.
 
         Not for a watch that starts in the future: it has nothing to be up to date with.
@@ -257,7 +261,7 @@ class _Stream:
             for watch in watches:
                 await self._serve_watch(watch)
         if not any(watch.start > revision for watch in watches):
-            response = WatchResponse(watch_id=watch_id)
+            response = WatchResponse(watch_id=_NO_WATCH)
             fill(response.header, self._engine, revision)
             await self._call.write(response.SerializeToString())
 
@@ -271,6 +275,5 @@ class _Stream:
                     if watch.start <= revision:
                         response = WatchResponse(watch_id=watch.id)
                         fill(response.header, self._engine, revision)
-                        self._answers.append(response.SerializeToString())
-                        self._wake.set()
+                        self._send(response)
                 watch.silent = True
