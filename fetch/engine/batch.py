@@ -29,7 +29,6 @@ _FIRST_REVISION = 1
 _MOST_WRITES = 256
 _MOST_BYTES = 2 << 20
 _TOO_MUCH = KeyTooLong, TransactionTooLarge
-_LONGEST_YIELD_SECONDS = 0.02
 
 Mutate = Callable[["Mutation"], Awaitable[None]]
 
@@ -163,8 +162,6 @@ class Writer:
         self._committed = committed
         self._waiting: list[_Waiting] = []
         self._running: asyncio.Task[None] | None = None
-        self._revision = 0
-        self._yield_seconds = 0.0
 
     async def submit(self, evaluate: Callable[[Batch], Awaitable[T]], keys: Sequence[bytes] = (), size: int = 0) -> T:
         """Evaluates a write in the next batch, and returns its result when it is durable.
@@ -193,17 +190,14 @@ class Writer:
         try:
             while self._waiting:
                 await self._commit(self._take())
-                if self._yield_seconds and self._waiting:
-                    await asyncio.sleep(self._yield_seconds)
         finally:
             self._running = None
 
-    def _take(self, taken: Sequence[_Waiting] = ()) -> list[_Waiting]:
-        """The writes that form the next batch, or that join one of which some have been taken."""
-        size, count = sum(waiting.size for waiting in taken), 0
-        for waiting in self._waiting[: _MOST_WRITES - len(taken)]:
+    def _take(self) -> list[_Waiting]:
+        size = count = 0
+        for waiting in self._waiting[:_MOST_WRITES]:
             size += waiting.size
-            if size > _MOST_BYTES and (taken or count):
+            if count and size > _MOST_BYTES:
                 break
             count += 1
         batch, self._waiting = self._waiting[:count], self._waiting[count:]
@@ -214,14 +208,11 @@ class Writer:
             return
         started, clock = time.time_ns(), time.perf_counter()
         attempts = 0
-        attempted = clock
+        callers = [waiting.caller for waiting in group]
 
         async def evaluate(transaction: Transaction) -> tuple[int, Batch, list[Any]]:
-            nonlocal attempts, attempted
+            nonlocal attempts
             attempts += 1
-            attempted = time.perf_counter()
-            if attempts > 1:  # another daemon was first: what has come meanwhile joins, so batches grow with contention
-                group.extend(self._take(group))
             batch = await self._begin(transaction, group)
             before = batch.revision
             results = [await _evaluate(batch, waiting) for waiting in group]
@@ -240,16 +231,8 @@ class Writer:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(_as_answer(error))
             seconds = time.perf_counter() - clock
-            callers = [waiting.caller for waiting in group]
             self._committed(Committed(len(group), 0, attempts, started, seconds, 0, 0, callers, failed=True))
             return
-        # the attempt that took place may be an earlier one than the last, before others joined: they wait again
-        group, self._waiting = group[: len(results)], group[len(results) :] + self._waiting
-        # where daemons write for the same tenant, the one that has committed lets the others, who try again at this
-        # moment, go first: so they take turns. Else most attempts would be in vain
-        contended = attempts > 1 or before != self._revision
-        self._yield_seconds = min(time.perf_counter() - attempted, _LONGEST_YIELD_SECONDS) if contended else 0.0
-        self._revision = batch.revision
         if batch.events:
             self._publish(before, batch.revision, batch.events)
         for action in batch.after_commit:
@@ -262,7 +245,6 @@ class Writer:
             else:
                 waiting.answer.set_result(result)
         seconds = time.perf_counter() - clock
-        callers = [waiting.caller for waiting in group]
         self._committed(
             Committed(len(group), batch.revision, attempts, started, seconds, batch.stored_bytes, batch.keys, callers)
         )

@@ -12,6 +12,8 @@ The map is 1 TiB of address space; the file underneath grows with what is stored
 import asyncio
 import contextlib
 import fcntl
+import logging
+import os
 import queue
 import struct
 import threading
@@ -37,6 +39,11 @@ _TENANT = b"\x00tenant/"
 _LAST_TENANT = b"\x00tenants"
 _PREFIX = struct.Struct(">BI")
 _PAGE_BYTES = 1 << 20
+# what a commit may take on the disk beyond the bytes it writes: pages copied on the way from the root
+_SPARE_BYTES = 1 << 20
+_WRITE_AMPLIFICATION = 2
+
+logger = logging.getLogger(__name__)
 
 
 class LmdbStore:
@@ -143,12 +150,19 @@ class LmdbStore:
         try:
             with self._environment.begin(write=True) as writer:
                 return [_apply(commit.transaction, writer) for commit in group]
-        except (lmdb.MapFullError, lmdb.DiskError) as error:
-            return StoreFull(str(error))
-        except lmdb.Error as error:
-            return StoreFull(str(error)) if "No space left" in str(error) else StoreUnavailable(str(error))
+        except lmdb.MapFullError as error:
+            failure: StoreFull | StoreUnavailable = StoreFull(str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, the callers learn of it, and the thread lives on
-            return StoreUnavailable(repr(error))
+            # LMDB reports a write that a full disk has cut short as an input/output error
+            failure = StoreFull(str(error)) if self._is_full(group) else StoreUnavailable(repr(error))
+        logger.error("a commit of %d transactions failed: %r", len(group), failure)
+        return failure
+
+    def _is_full(self, group: "list[_Commit]") -> bool:
+        """Whether the disk has no room for what the group writes."""
+        disk = os.statvfs(self._environment.path())
+        size = sum(len(value or b"") for commit in group for value in commit.transaction.writes.values())
+        return disk.f_bavail * disk.f_frsize < _SPARE_BYTES + size * _WRITE_AMPLIFICATION
 
     def _answer(self, group: "list[_Commit]", outcome: list[bool] | BaseException) -> None:
         for index, commit in enumerate(group):
