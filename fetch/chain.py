@@ -45,19 +45,36 @@ class ChainError(Exception):
 class Call(grpc.aio.ServicerContext):  # type: ignore[misc]  # grpcio's class is untyped
     """One gRPC call on its way through the request chain: grpcio's context, with what the interceptors found out.
 
-    `method` is the full method name, `request` the message of a call that has one, as raw bytes. `authorization` sets
+    `method` is the full method name, `request` the message as raw bytes, empty where it is a stream of them, which
+    `request_streaming` tells; `response_streaming` tells whether the answers are one. `authorization` sets
     `tenant`, `classification` sets `kind` and `message` (the request, parsed).
     """
 
-    __slots__ = ("context", "kind", "message", "method", "request", "tenant")
+    __slots__ = (
+        "context",
+        "kind",
+        "message",
+        "method",
+        "request",
+        "request_streaming",
+        "response_streaming",
+        "tenant",
+    )
 
     def __init__(self, method: str, request: bytes, context: grpc.aio.ServicerContext) -> None:
         self.method = method
         self.request = request
         self.context = context
+        self.request_streaming = False
+        self.response_streaming = False
         self.tenant: StorageEngine | None = None
         self.kind = ""
         self.message: Any = None
+
+    def take_over(self, call: "Call") -> None:
+        """Takes over what is known of another call: for one that stands in for it."""
+        self.request_streaming, self.response_streaming = call.request_streaming, call.response_streaming
+        self.tenant, self.kind, self.message = call.tenant, call.kind, call.message
 
     async def read(self) -> Any:
         """The next message of the client's stream, `grpc.aio.EOF` behind the last."""
@@ -246,33 +263,30 @@ def wrap(method: str, handler: grpc.RpcMethodHandler, links: Sequence[Link]) -> 
 
     Whatever error leaves the chain becomes the status of the call, in etcd's code and words.
     """
-    if not handler.request_streaming and not handler.response_streaming:
-        unary = handler.unary_unary
-        answer = compose(links, lambda call: unary(call.request, call))
-        return grpc.unary_unary_rpc_method_handler(functools.partial(_serve, method, answer))
-    if not handler.request_streaming:
-        streaming = handler.unary_stream
-        answer = compose(links, lambda call: streaming(call.request, call))
-        return grpc.unary_stream_rpc_method_handler(_as_coroutine_function(method, answer))
-    both = handler.stream_stream
-    answer = compose(links, lambda call: both(None, call))
-    return grpc.stream_stream_rpc_method_handler(_as_coroutine_function(method, answer))
+    served = handler.unary_unary or handler.unary_stream or handler.stream_stream
+    answer = compose(links, lambda call: served(call.request, call))
+
+    async def serve_stream(request: Any, context: grpc.aio.ServicerContext) -> None:
+        # a function, since grpcio tells by its kind that a stream is written by `context.write`; a partial has none
+        call = Call(method, b"" if handler.request_streaming else request, context)
+        call.request_streaming, call.response_streaming = handler.request_streaming, handler.response_streaming
+        await _serve(answer, call)
+
+    async def serve_unary(request: bytes, context: grpc.aio.ServicerContext) -> Any:
+        return await _serve(answer, Call(method, request, context))
+
+    if handler.request_streaming:
+        return grpc.stream_stream_rpc_method_handler(serve_stream)
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler(serve_stream)
+    return grpc.unary_unary_rpc_method_handler(serve_unary)
 
 
-def _as_coroutine_function(method: str, answer: Proceed) -> Callable[[Any, Any], Awaitable[None]]:
-    """Grpcio tells by the function's kind that a stream is written by `context.write`; a partial has none."""
-
-    async def serve(request: Any, context: grpc.aio.ServicerContext) -> None:
-        await _serve(method, answer, request, context)
-
-    return serve
-
-
-async def _serve(method: str, answer: Proceed, request: Any, context: grpc.aio.ServicerContext) -> Any:
+async def _serve(answer: Proceed, call: Call) -> Any:
     try:
-        return await answer(Call(method, request, context))
+        return await answer(call)
     except (errors.EtcdError, DecodeError, StoreUnavailable) as error:
-        await context.abort(*status_of(error))
+        await call.context.abort(*status_of(error))
 
 
 def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
@@ -291,39 +305,79 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
 
 
 class _Foreign:
-    """A plain `grpc.aio.ServerInterceptor` as a link: asked for each call, since it may look at the call's metadata."""
+    """A plain `grpc.aio.ServerInterceptor` as a link: asked for each call, since it may look at the call's metadata.
+
+    It is shown a handler of the call's own shape, whose streams it can iterate over and hand on changed.
+    """
 
     def __init__(self, link: Link) -> None:
         self._interceptor = link.interceptor
 
     async def intercept(self, call: Call, proceed: Proceed) -> Any:
-        details = _Details(call.method, call.invocation_metadata())
-        streams = call.request is None or not isinstance(call.request, bytes)
+        async def answer(request: Any, _: grpc.aio.ServicerContext) -> Any:
+            call.request = request
+            return await proceed(call)
 
-        async def rest(request: Any, context: grpc.aio.ServicerContext) -> Any:
-            if isinstance(context, Call):
-                return await proceed(context)
-            handed_on = Call(call.method, request, context)
-            handed_on.tenant, handed_on.kind, handed_on.message = call.tenant, call.kind, call.message
-            return await proceed(handed_on)
+        async def answers(request: Any, _: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+            piped = _Piped(call, request)
+            rest = asyncio.create_task(piped.run(proceed))
+            try:
+                while (message := await piped.answers.get()) is not _END:
+                    yield message
+                await rest
+            finally:
+                rest.cancel()
 
         async def continuation(_: Any) -> grpc.RpcMethodHandler:
-            if streams:
-                return grpc.stream_stream_rpc_method_handler(rest)
-            return grpc.unary_unary_rpc_method_handler(rest)
+            if call.request_streaming:
+                return grpc.stream_stream_rpc_method_handler(answers)
+            if call.response_streaming:
+                return grpc.unary_stream_rpc_method_handler(answers)
+            return grpc.unary_unary_rpc_method_handler(answer)
 
+        details = _Details(call.method, call.invocation_metadata())
         handler = await self._interceptor.intercept_service(continuation, details)
         if handler is None:
             raise errors.Refused(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         served = handler.stream_stream or handler.unary_stream or handler.stream_unary or handler.unary_unary
-        request = _messages(call) if handler.request_streaming else call.request
-        answer: Any = served(request, call)
-        if inspect.isasyncgen(answer):
-            messages: AsyncIterator[Any] = answer
-            async for message in messages:
-                await call.write(message)
-            return None
-        return await answer
+        answered: Any = served(_messages(call) if handler.request_streaming else call.request, call)
+        if not inspect.isasyncgen(answered):
+            return await answered
+        messages: AsyncIterator[Any] = answered
+        async for message in messages:
+            await call.write(message)
+        return None
+
+
+_END = object()
+
+
+class _Piped(Call):
+    """A streaming call behind a foreign interceptor: it reads what that hands on, and writes what that iterates over.
+
+    One answer is under way at a time, so a slow client is felt by the handler.
+    """
+
+    __slots__ = ("_messages", "answers")
+
+    def __init__(self, call: Call, request: Any) -> None:
+        super().__init__(call.method, b"" if call.request_streaming else request, call)
+        self.take_over(call)
+        self._messages: AsyncIterator[bytes] | None = request if call.request_streaming else None
+        self.answers: asyncio.Queue[Any] = asyncio.Queue(1)
+
+    async def run(self, proceed: Proceed) -> None:
+        """Runs the rest of the chain, then ends the answers."""
+        try:
+            await proceed(self)
+        finally:
+            await self.answers.put(_END)
+
+    async def read(self) -> Any:
+        return grpc.aio.EOF if self._messages is None else await anext(self._messages, grpc.aio.EOF)
+
+    async def write(self, message: bytes) -> None:
+        await self.answers.put(message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,8 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _chain(options: argparse.Namespace) -> None:
+    # what is listened on is nothing to the chains: they are printed without certificates, too
+    options.listen_client_urls, options.anonymous_tenant = "http://127.0.0.1:2379", "nobody"
     settings = _settings(options)
     for title, group, names in (
         ("request chain", chain.REQUEST_GROUP, settings.interceptors),

@@ -103,6 +103,7 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[None]:
     try:
         links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, tenants, instruments)
         health, stopping = Health(), asyncio.Event()
+        health.set_serving(serving=not store.shared)
         if settings.workers == 1:
             require_free(settings)
         server = _server(settings, links, health, stopping)
@@ -174,8 +175,8 @@ def _open_store(settings: Settings, worker: int) -> Store:
 
 
 async def _follow_store(store: Store, health: Health) -> None:
-    """Says that the daemon serves as long as the store answers. For a store that runs elsewhere."""
-    serving = True
+    """Says that the daemon serves from when the store has answered for as long as it does. For a store elsewhere."""
+    serving: bool | None = None
     while True:
         failure: Exception | None = None
         try:
@@ -184,9 +185,9 @@ async def _follow_store(store: Store, health: Health) -> None:
                     await snapshot.get(store.shared_prefix)
         except (StoreUnavailable, TimeoutError) as error:
             failure = error
-        if serving and failure is not None:
+        if serving is not False and failure is not None:
             logger.error("the store does not answer: %s", str(failure) or f"nothing within {_PROBE_SECONDS:g} s")
-        elif not serving and failure is None:
+        elif serving is False and failure is None:
             logger.info("the store answers again")
         if serving != (failure is None):
             serving = failure is None

@@ -6,9 +6,11 @@ headers, certificates, sampling, batching, intervals and resource attributes are
 """
 
 import asyncio
-import functools
+import contextlib
 import os
+import threading
 import time
+import uuid
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -28,7 +30,7 @@ from opentelemetry.sdk.metrics.export import (
     ResourceMetrics,
     ScopeMetrics,
 )
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -39,6 +41,7 @@ from fetch.instruments import Instruments
 _DISABLED = "OTEL_SDK_DISABLED"
 _PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
 _GRPC = "grpc"
+_CLOSE_SECONDS = 3.0
 
 
 class TelemetryError(Exception):
@@ -54,15 +57,14 @@ class Telemetry:
         :raises TelemetryError:
         """
         self._instruments = instruments
-        self._resource = Resource.create({"service.name": "fetch", "service.version": version("fetch")})
-        if environment.get("OTEL_SERVICE_NAME"):
-            self._resource = self._resource.merge(Resource({"service.name": environment["OTEL_SERVICE_NAME"]}))
+        ours = {"service.name": "fetch", "service.version": version("fetch"), "service.instance.id": str(uuid.uuid4())}
+        self._resource = Resource.create(ours).merge(OTELResourceDetector().detect())
         self._scraped = InMemoryMetricReader() if scraped else None
         readers: list[MetricReader] = [] if self._scraped is None else [self._scraped]
         self.exports_metrics = _is_wanted("METRICS", environment)
         if self.exports_metrics:
             readers.append(PeriodicExportingMetricReader(_WithInstruments(instruments, self._resource)))
-        self._meters = MeterProvider(readers, self._resource)
+        self._meters = MeterProvider(readers, self._resource, shutdown_on_exit=False)
         metrics.set_meter_provider(self._meters)
         # the SDK exports nothing, fetch's own instruments included, while no instrument of its own has a value
         began = time.monotonic()
@@ -71,7 +73,7 @@ class Telemetry:
         )
         self._tracers: TracerProvider | None = None
         if _is_wanted("TRACES", environment):
-            self._tracers = TracerProvider(resource=self._resource)
+            self._tracers = TracerProvider(resource=self._resource, shutdown_on_exit=False)
             self._tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
             trace.set_tracer_provider(self._tracers)
 
@@ -85,11 +87,20 @@ class Telemetry:
         return exposition.render([*self._instruments.metrics(), *foreign])
 
     async def close(self) -> None:
-        """Exports what is left. Takes as long as the exporters' own timeouts allow."""
-        loop = asyncio.get_running_loop()
-        if self._tracers is not None:
-            await loop.run_in_executor(None, self._tracers.shutdown)
-        await loop.run_in_executor(None, functools.partial(self._meters.shutdown, timeout_millis=5000))
+        """Exports what is left, and gives up after a few seconds when nobody takes it."""
+        loop, closed = asyncio.get_running_loop(), asyncio.Event()
+
+        def close() -> None:
+            for provider in (self._tracers, self._meters):
+                if provider is not None:
+                    provider.shutdown()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(closed.set)
+
+        # a thread of its own: the process would wait for one of the loop's executor, as long as the exporters try again
+        threading.Thread(target=close, name="telemetry-close", daemon=True).start()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(closed.wait(), _CLOSE_SECONDS)
 
 
 class _WithInstruments(MetricExporter):

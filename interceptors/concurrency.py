@@ -17,7 +17,6 @@ from fetch.errors import TooManyRequests
 from fetch.tables import count, read
 
 _CALLS, _STREAMS = 512, 256
-_ANSWERED_BY_A_STREAM = "/etcdserverpb.KV/RangeStream"
 
 
 class Concurrency:
@@ -36,7 +35,7 @@ class Concurrency:
         """A call that ends, however it does, makes room."""
         if call.tenant is None:
             return await proceed(call)
-        streams = not isinstance(call.request, bytes) or call.method == _ANSWERED_BY_A_STREAM
+        streams = call.response_streaming
         counted = call.tenant.tenant, streams
         if self._open[counted] >= self._bounds[streams]:
             self._refused.add((self._label(call.tenant.tenant),))

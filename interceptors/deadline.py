@@ -15,7 +15,6 @@ from fetch.errors import TimedOut
 from fetch.tables import positive, read
 
 _SECONDS = 30.0
-_ANSWERED_BY_A_STREAM = "/etcdserverpb.KV/RangeStream"
 
 
 class Deadline:
@@ -26,7 +25,7 @@ class Deadline:
 
     async def intercept(self, call: Call, proceed: Proceed) -> Any:
         """A timeout inside of the call is not mistaken for this one."""
-        if not isinstance(call.request, bytes) or call.method == _ANSWERED_BY_A_STREAM:
+        if call.response_streaming:
             return await proceed(call)
         try:
             async with asyncio.timeout(self._seconds) as bound:

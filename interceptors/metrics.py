@@ -58,7 +58,7 @@ class Metrics:
         method = self._methods.get(call.method) or self._learn(call.method)
         tenant = "" if call.tenant is None else self._label(call.tenant.tenant)
         self._started.add(method)
-        if isinstance(call.request, bytes):
+        if not call.request_streaming:
             self._take(method, (tenant,), call.request)
         if method[0] != "unary":
             call = _Counted(call, self, method, (tenant,))
@@ -103,7 +103,7 @@ class _Counted(Call):
 
     def __init__(self, call: Call, metrics: Metrics, method: Labels, tenant: Labels) -> None:
         super().__init__(call.method, call.request, call)
-        self.tenant, self.kind, self.message = call.tenant, call.kind, call.message
+        self.take_over(call)
         self._metrics, self._of, self._labels = metrics, tenant, method
 
     async def read(self) -> Any:

@@ -27,7 +27,7 @@ class SlowRequests:
 
     async def intercept(self, call: Call, proceed: Proceed) -> Any:
         """Failures are logged like answers: slowness is what counts. Streams take as long as they take."""
-        if not isinstance(call.request, bytes):
+        if call.response_streaming:
             return await proceed(call)
         started = time.perf_counter()
         answer: bytes | None = None

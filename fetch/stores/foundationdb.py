@@ -75,11 +75,11 @@ class FoundationDBStore:
         return FoundationDBSnapshot(self._binding, self._parts, self._first_reads)
 
     async def transact(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
-        """See `Store.transact`. Ends within `TIMEOUT_SECONDS`, or little more."""
-        deadline = asyncio.get_running_loop().time() + TIMEOUT_SECONDS
+        """See `Store.transact`. Ends within little more than `TIMEOUT_SECONDS`; the first of all within twice that."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
         await self._daemons.register(TIMEOUT_SECONDS)
+        deadline = asyncio.get_running_loop().time() + TIMEOUT_SECONDS
         lane = self._daemons.take_lane()
         try:
             return await _Attempts(self._binding, self._parts, body, lane, self._daemons.next_attempt).run(deadline)
@@ -150,9 +150,10 @@ class _Attempts(Generic[T]):
         loop = asyncio.get_running_loop()
         predicates = self._binding.fdb.predicates
         backoff = _BACKOFF_SECONDS
+        seconds = TIMEOUT_SECONDS
         while True:
             try:
-                return await self._attempt(deadline - loop.time())
+                return await self._attempt(seconds)
             except SnapshotExpired as error:
                 failure: Exception = error
             except self._error as error:
@@ -167,12 +168,15 @@ class _Attempts(Generic[T]):
             if loop.time() + pause >= deadline:
                 raise StoreUnavailable(f"no commit within {TIMEOUT_SECONDS:g} s: {failure}") from failure
             await asyncio.sleep(pause)
+            seconds = deadline - loop.time()
 
     async def _attempt(self, seconds: float) -> T:
+        """Evaluates and commits once, within so many seconds."""
         lane = self._lane
         with FoundationDBSnapshot(self._binding, self._parts) as snapshot:
-            if self._unknown:
+            if seconds < TIMEOUT_SECONDS:
                 snapshot.bound(seconds)
+            if self._unknown:
                 last, heartbeat = await snapshot.get_many([lane.row, lane.heartbeat])
                 if last in self._unknown:
                     return self._unknown[last]

@@ -60,7 +60,10 @@ class Transaction:
         return await self._snapshot.get(key)
 
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The values of the keys as this transaction leaves them so far."""
+        """The values of the keys as this transaction leaves them so far, in one round trip."""
+        stored = [key for key in keys if not (key in self.writes or key in self._known or self._is_cleared(key))]
+        if stored:
+            await self.prefetch(stored)
         return [await self.get(key) for key in keys]
 
     async def prefetch(self, keys: Sequence[bytes]) -> None:

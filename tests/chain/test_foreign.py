@@ -15,11 +15,6 @@ from tests.chain.serving import link, serving
 
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]]
 
-STREAMS = pytest.mark.xfail(
-    strict=True, reason="a foreign interceptor that iterates over the answers of a stream is given none to iterate over"
-)
-SHAPES = pytest.mark.xfail(strict=True, reason="a call with a stream of answers is shown as one with one answer")
-
 
 class Passes(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio's class is untyped
     """Notes what it is asked for."""
@@ -115,7 +110,7 @@ async def test_calls_of_every_shape_pass(method: str, answer: object) -> None:
     ("method", "asked"),
     [
         ("echo", ("Echo", False, False)),
-        pytest.param("thrice", ("Thrice", False, True), marks=SHAPES),
+        ("thrice", ("Thrice", False, True)),
         ("converse", ("Converse", True, True)),
     ],
 )
@@ -150,7 +145,6 @@ async def test_it_lets_pass_what_has_the_metadata() -> None:
         assert await caller.echo(metadata=[("token", "secret")]) == b"hello"
 
 
-@STREAMS
 @pytest.mark.parametrize(
     ("method", "answers"),
     [("thrice", [b"hello!"] * 3), ("converse", [b"HELLO!", b"WORLD!"])],
@@ -174,7 +168,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
     exporter.shutdown()
 
 
-@pytest.mark.parametrize("method", ["echo", "thrice", pytest.param("converse", marks=STREAMS)])
+@pytest.mark.parametrize("method", ["echo", "thrice", "converse"])
 async def test_opentelemetrys_own_interceptor_works(method: str, spans: InMemorySpanExporter) -> None:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))

@@ -20,6 +20,10 @@ class StartError(Exception):
     """The process ended, or did not serve in time; carries the end of its log."""
 
 
+class EndedError(Exception):
+    """The process ended though nobody had asked it to; carries the end of its log."""
+
+
 def free_port() -> int:
     """A port that nobody listens on at the moment."""
     with socket.socket() as listener:
@@ -33,6 +37,7 @@ class Process:
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
         self._log = log
+        self._asked_to_end = False
         with log.open("ab") as output:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
 
@@ -40,6 +45,8 @@ class Process:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self._process.poll() is not None and not self._asked_to_end:
+            raise EndedError(self._obituary())
         self.stop()
 
     @property
@@ -63,7 +70,8 @@ class Process:
             else:
                 assert health.status == health_pb2.HealthCheckResponse.SERVING
                 return
-        raise StartError(f"exit code {self._process.poll()}, end of the log:\n{self.log()[-3000:]}")
+        self._asked_to_end = True
+        raise StartError(self._obituary())
 
     def stop(self) -> None:
         """Asks it to end, and waits until it has."""
@@ -73,7 +81,11 @@ class Process:
         """Ends it without giving it a chance to do anything."""
         self._end(signal.SIGKILL)
 
+    def _obituary(self) -> str:
+        return f"exit code {self._process.poll()}, end of the log:\n{self.log()[-3000:]}"
+
     def _end(self, how: signal.Signals) -> None:
+        self._asked_to_end = True
         if self._process.poll() is None:
             self._process.send_signal(how)
         try:

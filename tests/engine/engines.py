@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,25 @@ class Daemon:
         return await self.tenants.open(tenant)
 
 
+@cache
+def operation_chain() -> list[chain.Link]:
+    """The operation chain that comes with fetch. To look up its entry points takes a while."""
+    return chain.load(chain.OPERATION_GROUP, SETTINGS.transaction_interceptors, SETTINGS)
+
+
 @asynccontextmanager
 async def daemon(
     directory: Path, *, quota: int = 0, allowed: Sequence[str] | None = None, inner: Sequence[chain.Link] = ()
 ) -> AsyncIterator[Daemon]:
     """The engines over a directory; `inner` are links of the operation chain behind those that come with fetch."""
-    links = chain.load(chain.OPERATION_GROUP, SETTINGS.transaction_interceptors, SETTINGS)
     store = LmdbStore(directory)
     reports: list[Any] = []
     tenants = Tenants(
-        store, quota, allowed, chain.compose([*links, *inner], apply), lambda _, report: reports.append(report)
+        store,
+        quota,
+        allowed,
+        chain.compose([*operation_chain(), *inner], apply),
+        lambda _, report: reports.append(report),
     )
     try:
         yield Daemon(store, tenants, reports)

@@ -34,18 +34,18 @@ async def refusing(tmp_path: Path) -> AsyncIterator[Daemon]:
         yield started
 
 
+async def write_one_batch(engine: StorageEngine) -> list[Any]:
+    """Three writes of one batch, of which the second mutates a key before it is refused; what each is answered."""
+    operations = [RequestOp(request_put=Put(key=key, value=b"x")) for key in (b"good", BAD)]
+    writes = [put(engine, b"before"), engine.txn(TxnRequest(success=operations)), put(engine, b"after")]
+    return list(await asyncio.gather(*writes, return_exceptions=True))
+
+
 @pytest.fixture
 async def one_batch(refusing: Daemon) -> tuple[StorageEngine, list[Any]]:
-    """Three writes of one batch, of which the second mutates a key before it is refused."""
+    """A tenant with one batch, and what its writes were answered."""
     engine = await refusing.open()
-    operations = [RequestOp(request_put=Put(key=key, value=b"x")) for key in (b"good", BAD)]
-    answers = await asyncio.gather(
-        put(engine, b"before"),
-        engine.txn(TxnRequest(success=operations)),
-        put(engine, b"after"),
-        return_exceptions=True,
-    )
-    return engine, list(answers)
+    return engine, await write_one_batch(engine)
 
 
 def commits(running: Daemon) -> list[Committed]:
@@ -93,7 +93,14 @@ async def test_nothing_of_a_refused_write_is_counted(
     assert (counted.stored_bytes, counted.keys) == (expected.stored_bytes, expected.keys)
 
 
-async def test_no_watch_hears_of_a_refused_write(one_batch: tuple[StorageEngine, list[Any]]) -> None:
+async def test_no_watch_hears_of_a_refused_write(refusing: Daemon) -> None:
+    engine = await refusing.open()
+    watcher = await watch(engine, b"\0", b"\0")
+    await write_one_batch(engine)
+    assert [event.kv.key for event in await take(engine, watcher)] == [b"before", b"after"]
+
+
+async def test_the_log_has_nothing_of_a_refused_write(one_batch: tuple[StorageEngine, list[Any]]) -> None:
     engine, _ = one_batch
     watcher = await watch(engine, b"\0", b"\0", start_revision=1)
     assert [event.kv.key for event in await take(engine, watcher)] == [b"before", b"after"]

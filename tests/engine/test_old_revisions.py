@@ -1,5 +1,6 @@
 """Reads at older revisions, against a model that keeps every state there was."""
 
+import asyncio
 import random
 from dataclasses import dataclass, field
 
@@ -31,21 +32,37 @@ class History:
         return [row for row in state if row[0] >= key and (range_end == b"\x00" or row[0] < range_end)]
 
 
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A put of a value, or without one a delete of a range."""
+
+    key: bytes
+    range_end: bytes = b""
+    value: bytes | None = None
+
+    async def carry_out(self, engine: StorageEngine) -> int:
+        if self.value is None:
+            return await delete(engine, self.key, self.range_end)
+        return await put(engine, self.key, self.value)
+
+
 async def written(engine: StorageEngine, seed: int) -> History:
-    """Random puts and deletes, some of them of several keys at one revision."""
+    """Random puts and deletes, some of them of several keys at one revision. All wait at once, so they share commits."""
     choice = random.Random(seed)
+    writes = [
+        Write(*choice.choice(RANGES)) if choice.random() < 0.2 else Write(choice.choice(KEYS), value=b"%d" % number)
+        for number in range(WRITES)
+    ]
+    revisions = await asyncio.gather(*(write.carry_out(engine) for write in writes))
     history = History(engine)
-    state: dict[bytes, bytes] = {}
-    for number in range(WRITES):
-        key, range_end = choice.choice(RANGES)
-        if choice.random() < 0.2:
-            gone = [found for found, _ in history.at(max(history.states), key, range_end)]
-            revision = await delete(engine, key, range_end)
-            state = {key: value for key, value in state.items() if key not in gone}
+    for write, revision in zip(writes, revisions, strict=True):
+        newest = max(history.states)
+        state = dict(history.states[newest])
+        if write.value is not None:
+            state[write.key] = write.value
         else:
-            key, value = choice.choice(KEYS), b"%d" % number
-            revision = await put(engine, key, value)
-            state = {**state, key: value}
+            for key, _ in history.at(newest, write.key, write.range_end):
+                del state[key]
         history.states[revision] = state
     return history
 

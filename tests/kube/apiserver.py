@@ -132,8 +132,10 @@ _STORAGE_ERROR = re.compile(
     r"etcdserver:|rpc error|unexpected (ListAndWatch|watch) error|storage.*(corrupt|Unknown)|compact.*(fail|error)",
     re.IGNORECASE,
 )
-_HARMLESS = re.compile(r"connection refused|request is cancelled|lease not found")
-"""What a kube-apiserver on etcd says too, as it starts and stops."""
+_HARMLESS = re.compile(
+    r"connection refused|request is cancelled|lease not found|desc = (context canceled|grpc: the client connection is closing)"
+)
+"""What it says whatever it runs on. As it starts, it gives up calls of its own, for kinds that it serves no more."""
 
 
 @contextmanager

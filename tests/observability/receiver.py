@@ -46,7 +46,7 @@ class Receiver:
 
     def wait_for_span(self, wanted: Callable[[Received], bool]) -> Received:
         """The first span of which this is true."""
-        assert self.wait_for(lambda receiver: any(map(wanted, receiver.spans))), [s.span.name for s in self.spans]
+        assert self.wait_for(lambda receiver: any(map(wanted, receiver.spans))), f"not among {len(self.spans)} spans"
         return next(filter(wanted, self.spans))
 
     def children(self, parent: Received, names: set[str]) -> dict[str, Received]:
@@ -56,7 +56,7 @@ class Receiver:
             under = [received for received in self.spans if received.span.parent_span_id == parent.span.span_id]
             return {received.span.name: received for received in under if received.span.name in names}
 
-        assert self.wait_for(lambda _: found().keys() == names), [s.span.name for s in self.spans]
+        assert self.wait_for(lambda _: found().keys() == names), f"not among {len(self.spans)} spans"
         return found()
 
 

@@ -1,0 +1,1 @@
+"""Interceptors for fetch: a maintenance window, and an audit log."""

@@ -1,0 +1,71 @@
+"""The order of the chains is checked when they are made, and can be printed."""
+
+from pathlib import Path
+
+import pytest
+
+from fetch import chain, cli
+from fetch.config import Settings
+
+HTTP = {"listen_client_urls": ("http://127.0.0.1:2379",), "anonymous_tenant": "alpha"}
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (
+            ("classification", "metrics"),
+            (
+                "interceptor 'metrics' needs 'authorization' before it in the chain, where it is not in it at all: "
+                "the chain is classification, metrics"
+            ),
+        ),
+        (
+            ("classification", "metrics", "authorization"),
+            (
+                "interceptor 'metrics' needs 'authorization' before it in the chain, where it is behind it: "
+                "the chain is classification, metrics, authorization"
+            ),
+        ),
+    ],
+)
+def test_metrics_by_tenant_need_authorization_before_them(names: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(chain.ChainError) as error:
+        chain.load(chain.REQUEST_GROUP, names, Settings(**HTTP, interceptors=names))
+    assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "sentence"),
+    [
+        ("rate_limit", {"rates": 1}, "there is no setting 'rates' (known: rate, burst, tenants)"),
+        ("rate_limit", {"rate": 0}, "rate must be a number greater than 0, not 0"),
+        ("rate_limit", {"tenants": {"a": -1}}, "tenants must be a number greater than 0, not {'a': -1}"),
+        ("concurrency", {"calls": 1.5}, "calls must be a whole number greater than 0, not 1.5"),
+        ("read_only", {"tenants": "alpha"}, "tenants must be a list of texts, not 'alpha'"),
+        ("deadline", {"seconds": "1s"}, "seconds must be a number greater than 0, not '1s'"),
+    ],
+)
+def test_a_wrong_setting_of_an_interceptor_is_an_error(name: str, table: dict[str, object], sentence: str) -> None:
+    names = ("authorization", "classification", name)
+    settings = Settings(**HTTP, interceptors=names, interceptor_settings={name: table})
+    with pytest.raises(chain.ChainError) as error:
+        chain.load(chain.REQUEST_GROUP, names, settings, tenants=object())  # type: ignore[arg-type]
+    assert str(error.value) == f"interceptor {name!r} cannot be made: {sentence}"
+
+
+def test_fetch_chain_prints_the_chains_without_any_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["chain"])
+    assert capsys.readouterr().out.count("interceptors.") == len(Settings(**HTTP).interceptors) + len(
+        Settings(**HTTP).transaction_interceptors
+    )
+
+
+def test_fetch_chain_prints_origin_order_and_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "fetch.toml"
+    file.write_text('interceptors = ["authorization", "rate_limit"]\n[interceptor.rate_limit]\nrate = 50\n')
+    cli.main(["chain", "--config", str(file)])
+    printed = capsys.readouterr().out
+    assert printed.startswith("request chain (fetch.interceptors)\n  authorization")
+    assert "interceptors.rate_limit:RateLimit (fetch 0.1.0)  after authorization  rate=50\n" in printed
+    assert "operation chain (fetch.transaction_interceptors)\n  errors" in printed
