@@ -1,0 +1,77 @@
+"""The extension: HTTP/2 in a thread of its own (`src/`)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+from fetch_transport._metadata import Metadatum
+
+MESSAGE: Literal[0]
+END: Literal[1]
+WRITABLE: Literal[2]
+CANCELLED: Literal[3]
+
+class Settings(Protocol):
+    """What a transport is told before it starts."""
+
+    @property
+    def max_receive_message_length(self) -> int: ...
+    @property
+    def max_concurrent_streams(self) -> int: ...
+    @property
+    def reuse_port(self) -> bool: ...
+    @property
+    def keepalive_time_ms(self) -> int | None: ...
+    @property
+    def keepalive_timeout_ms(self) -> int: ...
+    @property
+    def keepalive_permit_without_calls(self) -> bool: ...
+
+class Call:
+    """A call; what is said is sent at the transport's next `flush`."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def message(self) -> bytes | None:
+        """The first message, if it had come when the call began."""
+    @property
+    def ended(self) -> bool:
+        """Whether the client had sent its last message when the call began."""
+    @property
+    def invocation_metadata(self) -> tuple[Metadatum, ...]: ...
+    def peer(self) -> str: ...
+    def peer_identity_key(self) -> str | None: ...
+    def auth_context(self) -> Mapping[str, list[bytes]]: ...
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline, not below zero; None without one."""
+    def reply(self, message: bytes) -> None:
+        """Sends the only message of the response and the status OK."""
+    def send(self, message: bytes) -> bool:
+        """Sends one message; False asks to wait for WRITABLE before the next."""
+    def send_initial_metadata(self, pairs: Sequence[tuple[str, str | bytes]]) -> None: ...
+    def finish(self, code: int, details: str, trailing: Sequence[tuple[str, str | bytes]]) -> None: ...
+    def consumed(self, length: int) -> bool:
+        """Gives back the room of a message; True where that must be flushed."""
+
+class Credentials:
+    """A port's side of TLS."""
+
+    def __init__(self, private_key: bytes, certificate_chain: bytes, client_roots: bytes | None) -> None: ...
+
+class Transport:
+    """The server's thread, which runs from `start` until everything is closed after `drain` or `cancel`."""
+
+    def __init__(self, settings: Settings) -> None: ...
+    def add_port(self, address: str, credentials: Credentials | None) -> int: ...
+    def start(self) -> None: ...
+    def fileno(self) -> int:
+        """A descriptor that is readable while there is something to take."""
+    def take(self) -> tuple[list[Call], list[tuple[int, int, bytes | None, bool]], bool]:
+        """All that has arrived: calls begun, then (call, kind, message, ended) of others, and whether it is the end."""
+    def flush(self) -> None: ...
+    def drain(self) -> None:
+        """Takes no more calls; closes each connection after its last."""
+    def cancel(self) -> None:
+        """Cuts off every call and connection."""

@@ -1,0 +1,21 @@
+//! A gRPC server's HTTP/2 half, for the Python package `fetch_transport`.
+//!
+//! A thread of its own runs connections and calls (`server`, `connection`, `call`); the interpreter takes what has
+//! arrived in batches and answers in batches (`bridge`), through the classes in `python`.
+
+mod bridge;
+mod call;
+mod connection;
+mod distinguished_name;
+mod keepalive;
+mod listener;
+mod message;
+mod metadata;
+mod peer;
+mod python;
+mod server;
+mod settings;
+mod status;
+mod tls;
+
+pub use python::_native;

@@ -1,0 +1,191 @@
+//! gRPC's framing: five bytes of prefix and a message, cut out of and into DATA frames.
+
+use std::io::Read;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use flate2::read::{GzDecoder, ZlibDecoder};
+
+use crate::status::{Status, INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED};
+
+const PREFIX: usize = 5;
+
+/// Messages from this size on go out as they are, behind a prefix of their own; a copy of a smaller one is cheaper.
+pub const LARGE: usize = 16 * 1024;
+
+/// How a client has compressed its messages.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Encoding {
+    Identity,
+    Deflate,
+    Gzip,
+}
+
+impl Encoding {
+    pub const ACCEPTED: &'static str = "identity,deflate,gzip";
+
+    pub fn named(name: Option<&[u8]>) -> Result<Self, Status> {
+        match name {
+            None | Some(b"identity") => Ok(Encoding::Identity),
+            Some(b"deflate") => Ok(Encoding::Deflate),
+            Some(b"gzip") => Ok(Encoding::Gzip),
+            Some(other) => Err(Status::new(
+                UNIMPLEMENTED,
+                format!("grpc-encoding {:?} is not supported", String::from_utf8_lossy(other)),
+            )),
+        }
+    }
+}
+
+/// Puts the messages of one request stream together from its DATA frames.
+///
+/// It holds what has arrived of one message and, behind it, the rest of the last frame; never more than the limit
+/// and one frame.
+pub struct Assembler {
+    /// The frame that is being read; whole messages are cut out of it without a copy.
+    frame: Bytes,
+    /// A message whose end is in a later frame, prefix included.
+    partial: BytesMut,
+    encoding: Encoding,
+    limit: usize,
+}
+
+impl Assembler {
+    pub fn new(encoding: Encoding, limit: usize) -> Self {
+        Assembler { frame: Bytes::new(), partial: BytesMut::new(), encoding, limit }
+    }
+
+    /// Takes the next frame; only after `next` has said that the one before is used up.
+    pub fn push(&mut self, frame: Bytes) {
+        debug_assert!(self.frame.is_empty());
+        self.frame = frame;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.frame.is_empty() && self.partial.is_empty()
+    }
+
+    /// The next whole message, or none until another frame comes.
+    pub fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        if self.partial.is_empty() {
+            let Some((compressed, length)) = self.prefix(&self.frame)? else {
+                self.partial.extend_from_slice(&std::mem::take(&mut self.frame));
+                return Ok(None);
+            };
+            if self.frame.len() < PREFIX + length {
+                self.partial.extend_from_slice(&std::mem::take(&mut self.frame));
+                return Ok(None);
+            }
+            self.frame.advance(PREFIX);
+            let message = self.frame.split_to(length);
+            return self.decoded(compressed, message).map(Some);
+        }
+        if self.partial.len() < PREFIX {
+            self.take(PREFIX - self.partial.len());
+        }
+        let Some((compressed, length)) = self.prefix(&self.partial)? else { return Ok(None) };
+        self.take(PREFIX + length - self.partial.len());
+        if self.partial.len() < PREFIX + length {
+            return Ok(None);
+        }
+        let mut message = std::mem::take(&mut self.partial).freeze();
+        message.advance(PREFIX);
+        self.decoded(compressed, message).map(Some)
+    }
+
+    fn take(&mut self, wanted: usize) {
+        let part = self.frame.split_to(wanted.min(self.frame.len()));
+        self.partial.extend_from_slice(&part);
+    }
+
+    fn prefix(&self, mut bytes: &[u8]) -> Result<Option<(bool, usize)>, Status> {
+        if bytes.len() < PREFIX {
+            return Ok(None);
+        }
+        let flag = bytes.get_u8();
+        let length = bytes.get_u32() as usize;
+        if length > self.limit {
+            return Err(self.larger_than_limit(length));
+        }
+        match flag {
+            0 => Ok(Some((false, length))),
+            1 if self.encoding != Encoding::Identity => Ok(Some((true, length))),
+            1 => Err(Status::new(INTERNAL, "compressed flag set with identity or empty encoding")),
+            _ => Err(Status::new(INTERNAL, format!("invalid message flags {flag}"))),
+        }
+    }
+
+    fn decoded(&self, compressed: bool, message: Bytes) -> Result<Bytes, Status> {
+        if !compressed {
+            return Ok(message);
+        }
+        // One byte above the limit is enough to know that there is too much; a bomb is never unpacked.
+        let bound = self.limit as u64 + 1;
+        let mut plain = Vec::new();
+        let unpacked = match self.encoding {
+            Encoding::Gzip => GzDecoder::new(&message[..]).take(bound).read_to_end(&mut plain),
+            Encoding::Deflate => ZlibDecoder::new(&message[..]).take(bound).read_to_end(&mut plain),
+            Encoding::Identity => return Ok(message),
+        };
+        match unpacked {
+            Ok(length) if length > self.limit => Err(self.larger_than_limit(length)),
+            Ok(_) => Ok(plain.into()),
+            Err(error) => Err(Status::new(INTERNAL, format!("decompressing a message failed: {error}"))),
+        }
+    }
+
+    fn larger_than_limit(&self, length: usize) -> Status {
+        let limit = self.limit;
+        Status::new(RESOURCE_EXHAUSTED, format!("SERVER: Received message larger than max ({length} vs. {limit})"))
+    }
+}
+
+/// The bytes of a message on the wire: one piece, or prefix and message apart where a copy would cost more.
+pub fn framed(message: &[u8], own: impl FnOnce() -> Bytes) -> (Bytes, Option<Bytes>) {
+    let copied = if message.len() < LARGE { message.len() } else { 0 };
+    let mut piece = BytesMut::with_capacity(PREFIX + copied);
+    piece.put_u8(0);
+    piece.put_u32(message.len() as u32);
+    if message.len() < LARGE {
+        piece.extend_from_slice(message);
+        (piece.freeze(), None)
+    } else {
+        (piece.freeze(), Some(own()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire(messages: &[&[u8]]) -> Bytes {
+        let mut bytes = BytesMut::new();
+        for message in messages {
+            bytes.extend_from_slice(&framed(message, || unreachable!()).0);
+        }
+        bytes.freeze()
+    }
+
+    #[test]
+    fn messages_come_out_whole_however_the_frames_are_cut() {
+        let sent = wire(&[b"", b"a", b"bc", &[7; 300]]);
+        for size in 1..sent.len() {
+            let mut assembler = Assembler::new(Encoding::Identity, 1024);
+            let mut lengths = Vec::new();
+            for frame in sent.chunks(size) {
+                assembler.push(Bytes::copy_from_slice(frame));
+                while let Some(message) = assembler.next().unwrap() {
+                    lengths.push(message.len());
+                }
+            }
+            assert_eq!(lengths, [0, 1, 2, 300], "frames of {size} bytes");
+            assert!(assembler.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_message_above_the_limit_is_refused_at_its_prefix() {
+        let mut assembler = Assembler::new(Encoding::Identity, 3);
+        assembler.push(wire(&[b"abcd"]).slice(..5));
+        assert!(assembler.next().is_err());
+    }
+}

@@ -1,0 +1,29 @@
+//! What a server is told before it starts; the Python side reads it from grpcio's channel arguments.
+
+use std::time::Duration;
+
+use pyo3::FromPyObject;
+
+/// Limits and intervals of one server, named as the attributes of the Python dataclass they are read from.
+#[derive(Clone, Debug, FromPyObject)]
+pub struct Settings {
+    /// Bytes of one request message; more is RESOURCE_EXHAUSTED.
+    pub max_receive_message_length: usize,
+    pub max_concurrent_streams: u32,
+    pub reuse_port: bool,
+    /// Milliseconds without anything read before a connection is pinged; none: never.
+    pub keepalive_time_ms: Option<u64>,
+    /// Milliseconds a ping may stay unanswered before the connection is closed.
+    pub keepalive_timeout_ms: u64,
+    pub keepalive_permit_without_calls: bool,
+}
+
+impl Settings {
+    pub fn keepalive_time(&self) -> Option<Duration> {
+        self.keepalive_time_ms.map(Duration::from_millis)
+    }
+
+    pub fn keepalive_timeout(&self) -> Duration {
+        Duration::from_millis(self.keepalive_timeout_ms)
+    }
+}

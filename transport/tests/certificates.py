@@ -1,0 +1,72 @@
+"""Certificates for tests, made in memory."""
+
+import dataclasses
+import datetime
+import ipaddress
+from collections.abc import Sequence
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+DAY = datetime.timedelta(days=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """A key and its certificate, in PEM."""
+
+    key: bytes
+    certificate: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Authority:
+    """Signs certificates."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @classmethod
+    def named(cls, name: str) -> "Authority":
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = _builder(subject, subject, key, DAY).add_extension(x509.BasicConstraints(True, None), critical=True)
+        return cls(key, builder.sign(key, hashes.SHA256()))
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    def identity(
+        self,
+        subject: Sequence[x509.NameAttribute[str]],
+        names: Sequence[x509.GeneralName] = (),
+        *,
+        lifetime: datetime.timedelta = DAY,
+    ) -> Identity:
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(x509.Name(subject), self.certificate.subject, key, lifetime)
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        certificate = builder.sign(self.key, hashes.SHA256())
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return Identity(private, certificate.public_bytes(Encoding.PEM))
+
+    def client(self, common_name: str, *, lifetime: datetime.timedelta = DAY) -> Identity:
+        return self.identity([x509.NameAttribute(NameOID.COMMON_NAME, common_name)], lifetime=lifetime)
+
+    def server(self) -> Identity:
+        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        return self.identity([x509.NameAttribute(NameOID.COMMON_NAME, "server")], [address])
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, lifetime: datetime.timedelta
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    return builder.not_valid_before(now - 3 * DAY).not_valid_after(now + lifetime)

@@ -1,0 +1,242 @@
+"""TLS: who gets in, and what a handler learns of who did."""
+
+import asyncio
+import ipaddress
+import ssl
+from typing import Any
+
+import grpc
+import pytest
+from certificates import DAY, Authority, Identity
+from conftest import BOUND, GRPCIO, NATIVE, Kind, handlers_of, path
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+Attribute = x509.NameAttribute
+
+SUBJECTS: dict[str, tuple[list[x509.NameAttribute[str]], list[x509.GeneralName]]] = {
+    "a common name": ([Attribute(NameOID.COMMON_NAME, "alpha")], []),
+    "two common names": ([Attribute(NameOID.COMMON_NAME, "one"), Attribute(NameOID.COMMON_NAME, "two")], []),
+    "no name at all": ([], []),
+    "what must be escaped": (
+        [
+            Attribute(NameOID.COUNTRY_NAME, "DE"),
+            Attribute(NameOID.STATE_OR_PROVINCE_NAME, " both ends "),
+            Attribute(NameOID.LOCALITY_NAME, "#sharp"),
+            Attribute(NameOID.ORGANIZATION_NAME, 'Örg, "Inc"+x\\<>;='),
+            Attribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "units"),
+            Attribute(NameOID.COMMON_NAME, "ünïcode"),
+        ],
+        [],
+    ),
+    "rare attributes": (
+        [
+            Attribute(NameOID.EMAIL_ADDRESS, "a@b.example"),
+            Attribute(NameOID.SERIAL_NUMBER, "12"),
+            Attribute(NameOID.DOMAIN_COMPONENT, "dc"),
+            Attribute(NameOID.USER_ID, "uid"),
+            Attribute(NameOID.STREET_ADDRESS, "street"),
+            Attribute(NameOID.TITLE, "title"),
+            Attribute(NameOID.SURNAME, "surname"),
+            Attribute(NameOID.GIVEN_NAME, "given"),
+            Attribute(NameOID.INITIALS, "i"),
+            Attribute(NameOID.DN_QUALIFIER, "q"),
+        ],
+        [],
+    ),
+    "alternative names": (
+        [Attribute(NameOID.COMMON_NAME, "alpha")],
+        [
+            x509.DNSName("a.example"),
+            x509.DNSName("b.example"),
+            x509.UniformResourceIdentifier("https://a.example/b"),
+            x509.IPAddress(ipaddress.ip_address("10.0.0.1")),
+            x509.IPAddress(ipaddress.ip_address("fe80::1")),
+            x509.RFC822Name("a@b.example"),
+            x509.DirectoryName(x509.Name([Attribute(NameOID.COMMON_NAME, "directory")])),
+        ],
+    ),
+    "a SPIFFE id": ([], [x509.UniformResourceIdentifier("spiffe://trust.example/workload")]),
+    "two URIs": (
+        [],
+        [x509.UniformResourceIdentifier("spiffe://trust.example/a"), x509.UniformResourceIdentifier("urn:b")],
+    ),
+}
+
+
+class Secured:
+    """A server that asks for certificates, and what its handler has seen."""
+
+    def __init__(self, kind: Kind, authority: Authority, identity: Identity, *, required: bool = True) -> None:
+        self._kind = kind
+        self._authority = authority
+        self.seen: dict[str, Any] = {}
+        pair = (identity.key, identity.certificate)
+        credentials = kind.ssl_server_credentials([pair], authority.pem if required else None, required)
+        self._server = kind.server()
+        self._server.add_generic_rpc_handlers(handlers_of({"Look": grpc.unary_unary_rpc_method_handler(self._look)}))
+        self.port = self._server.add_secure_port("127.0.0.1:0", credentials)
+
+    async def _look(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        self.seen = {
+            "context": {key: list(values) for key, values in context.auth_context().items()},
+            "identities": context.peer_identities() and list(context.peer_identities()),
+            "key": context.peer_identity_key(),
+        }
+        return b"seen"
+
+    async def __aenter__(self) -> "Secured":
+        await self._server.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._server.stop(None)
+
+    async def look(self, client: Identity | None, roots: bytes | None = None) -> bytes:
+        pair = (None, None) if client is None else (client.key, client.certificate)
+        credentials = grpc.ssl_channel_credentials(roots or self._authority.pem, *pair)
+        async with grpc.aio.secure_channel(f"127.0.0.1:{self.port}", credentials) as channel:
+            return await channel.unary_unary(path("Look"))(b"", timeout=BOUND)
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+async def test_the_auth_context_is_grpcios(authority: Authority, server_identity: Identity, subject: str) -> None:
+    attributes, names = SUBJECTS[subject]
+    client = authority.identity(attributes, names)
+    seen = []
+    for kind in (NATIVE, GRPCIO):
+        async with Secured(kind, authority, server_identity) as secured:
+            assert await secured.look(client) == b"seen"
+            # Each library has its own favourite.
+            secured.seen["context"].pop("ssl_negotiated_key_exchange_group", None)
+            seen.append(secured.seen)
+    native, grpcio = seen
+    assert native == grpcio
+
+
+async def test_without_required_certificates_nobody_is_named(authority: Authority, server_identity: Identity) -> None:
+    seen = []
+    for kind in (NATIVE, GRPCIO):
+        async with Secured(kind, authority, server_identity, required=False) as secured:
+            assert await secured.look(None) == b"seen"
+            secured.seen["context"].pop("ssl_negotiated_key_exchange_group", None)
+            seen.append(secured.seen)
+    native, grpcio = seen
+    assert native == grpcio
+    assert (native["identities"], native["key"]) == (None, None)
+
+
+async def refused(secured: Secured, client: Identity | None) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await secured.look(client)
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert secured.seen == {}
+
+
+async def test_a_client_without_certificate_is_refused(
+    kind: Kind, authority: Authority, server_identity: Identity
+) -> None:
+    async with Secured(kind, authority, server_identity) as secured:
+        await refused(secured, None)
+
+
+async def test_a_certificate_of_another_authority_is_refused(
+    kind: Kind, authority: Authority, server_identity: Identity
+) -> None:
+    async with Secured(kind, authority, server_identity) as secured:
+        await refused(secured, Authority.named("stranger").client("alpha"))
+
+
+async def test_a_certificate_of_a_namesake_authority_is_refused(
+    kind: Kind, authority: Authority, server_identity: Identity
+) -> None:
+    async with Secured(kind, authority, server_identity) as secured:
+        await refused(secured, Authority.named("trusted").client("alpha"))
+
+
+async def test_an_expired_certificate_is_refused(kind: Kind, authority: Authority, server_identity: Identity) -> None:
+    async with Secured(kind, authority, server_identity) as secured:
+        await refused(secured, authority.client("alpha", lifetime=-DAY))
+
+
+async def test_a_key_that_is_not_the_certificates_is_refused(
+    kind: Kind, authority: Authority, server_identity: Identity
+) -> None:
+    async with Secured(kind, authority, server_identity) as secured:
+        stolen = Identity(authority.client("beta").key, authority.client("alpha").certificate)
+        with pytest.raises((grpc.aio.AioRpcError, RuntimeError, ValueError)):
+            await secured.look(stolen)
+        assert secured.seen == {}
+
+
+async def test_plain_text_on_a_secure_port_is_refused(
+    kind: Kind, authority: Authority, server_identity: Identity
+) -> None:
+    async with Secured(kind, authority, server_identity) as secured:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{secured.port}") as channel:
+            with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
+                await channel.unary_unary(path("Look"))(b"", timeout=BOUND)
+        assert await secured.look(authority.client("alpha")) == b"seen"
+
+
+def client_context(authority: Authority, client: Identity, folder: Any) -> ssl.SSLContext:
+    key, certificate = folder / "key", folder / "certificate"
+    key.write_bytes(client.key)
+    certificate.write_bytes(client.certificate)
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+@pytest.mark.parametrize(
+    ("version", "admitted"),
+    [(ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_3, True)],
+)
+async def test_tls_is_at_least_1_2(
+    kind: Kind, authority: Authority, server_identity: Identity, tmp_path: Any, version: Any, *, admitted: bool
+) -> None:
+    context = client_context(authority, authority.client("alpha"), tmp_path)
+    context.minimum_version = context.maximum_version = version
+    context.set_ciphers("DEFAULT@SECLEVEL=0")
+    context.set_alpn_protocols(["h2"])
+    async with Secured(kind, authority, server_identity) as secured:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", secured.port, ssl=context)
+        except (ssl.SSLError, ConnectionError):
+            assert not admitted
+            return
+        assert admitted
+        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
+        writer.close()
+
+
+@pytest.mark.parametrize("protocols", [["http/1.1"], None])
+async def test_a_client_that_does_not_speak_http2_is_refused(
+    kind: Kind, authority: Authority, server_identity: Identity, tmp_path: Any, protocols: list[str] | None
+) -> None:
+    context = client_context(authority, authority.client("alpha"), tmp_path)
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    async with Secured(kind, authority, server_identity) as secured:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", secured.port, ssl=context)
+            assert await asyncio.wait_for(reader.read(), BOUND) == b""
+            writer.close()
+        except (ssl.SSLError, ConnectionError):
+            pass
+
+
+def test_credentials_that_do_not_fit_are_a_valueerror(authority: Authority, server_identity: Identity) -> None:
+    make = NATIVE.ssl_server_credentials
+    pair = (server_identity.key, server_identity.certificate)
+    for wrong in (
+        lambda: make([]),
+        lambda: make([pair, pair]),
+        lambda: make([pair], None, True),
+        lambda: make([(b"no key", server_identity.certificate)]),
+        lambda: make([(server_identity.key, b"no certificate")]),
+        lambda: make([(authority.client("other").key, server_identity.certificate)]),
+        lambda: make([pair], b"no authority", True),
+    ):
+        with pytest.raises(ValueError, match=r"\w"):
+            wrong()
