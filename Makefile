@@ -29,7 +29,7 @@ test: $(VENV)/installed-test $(VENV)/transport
 test-kube: $(VENV)/installed-test $(VENV)/transport
 	$(BIN)/pytest tests/kube -v
 
-# fetch under a real Prometheus, where there is one
+# fetch under a real Prometheus, and a real collector where there is one
 observe: $(VENV)/installed-test
 	$(BIN)/python -m tests.observability.prometheus
 

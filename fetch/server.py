@@ -103,13 +103,12 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[None]:
     try:
         links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, tenants, instruments)
         health, stopping = Health(), asyncio.Event()
-        health.set_serving(serving=not store.shared)
         if settings.workers == 1:
             require_free(settings)
         server = _server(settings, links, health, stopping)
         tenants.start()
+        following = await _follow_store(store, health) if store.shared else None
         await server.start()
-        following = asyncio.create_task(_follow_store(store, health)) if store.shared else None
         try:
             async with _observed(settings, telemetry, observation, tenants, stopping):
                 yield
@@ -174,25 +173,36 @@ def _open_store(settings: Settings, worker: int) -> Store:
     return LmdbStore(Path(settings.data_dir), worker, settings.workers)
 
 
-async def _follow_store(store: Store, health: Health) -> None:
-    """Says that the daemon serves from when the store has answered for as long as it does. For a store elsewhere."""
-    serving: bool | None = None
-    while True:
-        failure: Exception | None = None
-        try:
-            async with asyncio.timeout(_PROBE_SECONDS):
-                with store.snapshot() as snapshot:
-                    await snapshot.get(store.shared_prefix)
-        except (StoreUnavailable, TimeoutError) as error:
-            failure = error
-        if serving is not False and failure is not None:
-            logger.error("the store does not answer: %s", str(failure) or f"nothing within {_PROBE_SECONDS:g} s")
-        elif serving is False and failure is None:
-            logger.info("the store answers again")
-        if serving != (failure is None):
-            serving = failure is None
-            health.set_serving(serving=serving)
-        await asyncio.sleep(_PROBE_INTERVAL_SECONDS)
+async def _follow_store(store: Store, health: Health) -> asyncio.Task[None]:
+    """Lets health say that the daemon serves as long as the store answers. For a store that runs elsewhere.
+
+    Returns what goes on doing so, once health knows.
+    """
+
+    async def follow(serving: bool) -> None:
+        while True:
+            await asyncio.sleep(_PROBE_INTERVAL_SECONDS)
+            before, serving = serving, await _answers(store, quiet=not serving)
+            if serving and not before:
+                logger.info("the store answers again")
+            if serving != before:
+                health.set_serving(serving=serving)
+
+    serving = await _answers(store)
+    health.set_serving(serving=serving)
+    return asyncio.create_task(follow(serving))
+
+
+async def _answers(store: Store, *, quiet: bool = False) -> bool:
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            with store.snapshot() as snapshot:
+                await snapshot.get(store.shared_prefix)
+    except (StoreUnavailable, TimeoutError) as error:
+        if not quiet:
+            logger.error("the store does not answer: %s", str(error) or f"nothing within {_PROBE_SECONDS:g} s")  # noqa: TRY400
+        return False
+    return True
 
 
 def _quota(settings: Settings) -> int:

@@ -149,7 +149,10 @@ class Reaper:
         while True:
             try:
                 pause = await self._reap()
-            except (StoreUnavailable, errors.EtcdError):
+            except (StoreUnavailable, errors.TimedOut) as error:
+                logger.warning("leases cannot be expired now; trying again: %s", error)
+                pause = _RETRY_SECONDS
+            except errors.EtcdError:
                 logger.exception("expiring leases failed; trying again")
                 pause = _RETRY_SECONDS
             self._wakes = time.time() + pause

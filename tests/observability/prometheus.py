@@ -10,13 +10,14 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.endpoints.fetch import Fetch
-from tests.endpoints.process import Process
+from tests.endpoints.process import EndedError, Process
+from tests.observability import collector
 
 BINARY = os.environ.get("FETCH_PROMETHEUS") or shutil.which("prometheus")
 MISSING = "there is no Prometheus: install it, or set FETCH_PROMETHEUS to its binary"
@@ -70,13 +71,24 @@ def scraping(target: str, directory: Path, port: int) -> Iterator[Prometheus]:
 
 
 def main() -> None:
-    """Serves fetch on 2379 with metrics on 2381, and Prometheus on 9090."""
+    """Serves fetch with metrics on 2381, Prometheus on 9090 and, where there is one, a collector on 4317."""
     if BINARY is None:
         sys.exit(MISSING)
+    # Ctrl-C ends all of them at once: that they have ended by themselves is no error then
+    with tempfile.TemporaryDirectory() as name, suppress(EndedError), ExitStack() as started:
+        if collector.BINARY is None:
+            print(collector.MISSING)
+        else:
+            started.enter_context(collector.collecting(Path(name), 4317))
+            os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:4317"
+            print(f"Collector: 127.0.0.1:4317, which writes what it gets to {name}/collector.log")
+        _serve(Path(name))
+
+
+def _serve(directory: Path) -> None:
     with (
-        tempfile.TemporaryDirectory() as name,
-        Fetch("embedded").start(Path(name) / "fetch", ["--listen-metrics-urls=http://127.0.0.1:2381"]) as server,
-        scraping("127.0.0.1:2381", Path(name), 9090) as prometheus,
+        Fetch("embedded").start(directory / "fetch", ["--listen-metrics-urls=http://127.0.0.1:2381"]) as server,
+        scraping("127.0.0.1:2381", directory, 9090) as prometheus,
         server.empty_keyspace() as client,
     ):
         print(f"Prometheus: {prometheus.url}   metrics: http://127.0.0.1:2381/metrics   etcd clients: {server.address}")

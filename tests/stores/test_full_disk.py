@@ -31,13 +31,17 @@ async def put(store: LmdbStore, key: bytes, value: bytes) -> None:
     await store.transact(body)
 
 
+async def fill(store: LmdbStore, acknowledged: list[bytes]) -> None:
+    for number in range(8):
+        await put(store, b"\x09%d" % number, bytes(MEGABYTE))
+        acknowledged.append(b"\x09%d" % number)
+
+
 async def test_a_write_that_finds_no_room_says_so_and_what_was_acknowledged_stays(small_disk: Path) -> None:
     store = LmdbStore(small_disk / "data")
-    acknowledged = []
+    acknowledged: list[bytes] = []
     with pytest.raises(StoreFull):
-        for number in range(8):
-            await put(store, b"\x09%d" % number, bytes(MEGABYTE))
-            acknowledged.append(b"\x09%d" % number)
+        await fill(store, acknowledged)
     with store.snapshot() as snapshot:
         rows, _ = await snapshot.get_range(b"\x09", b"\x0a", 100)
     assert acknowledged

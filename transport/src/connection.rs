@@ -31,6 +31,10 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// Bytes of a request's headers, as they are when decoded.
 const HEADER_LIST: u32 = 16 * 1024;
+/// Streams that may have been reset before they were accepted, and streams reset here that are remembered for a while.
+/// h2's own bounds are so low that a client which drops some calls at once, as one does that loses its own callers, would
+/// lose its connection and with it every watch; what a reset costs here is little, since the interpreter never sees it.
+const RESETS: usize = 1000;
 /// How long the last frames of a connection that is cut off may take to leave.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How often a connection that is to end looks whether it still has calls.
@@ -70,6 +74,8 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(shared.settings.max_concurrent_streams)
         .max_header_list_size(HEADER_LIST)
+        .max_pending_accept_reset_streams(RESETS)
+        .max_concurrent_reset_streams(RESETS)
         .max_send_buffer_size(SEND_BUFFER)
         .handshake(Watched::new(stream, reads.clone()));
     let Ok(Ok(mut connection)) = timeout(HANDSHAKE, handshake).await else { return };

@@ -33,7 +33,11 @@ class Authority:
     def named(cls, name: str) -> "Authority":
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = _builder(subject, subject, key, DAY).add_extension(x509.BasicConstraints(True, None), critical=True)
+        builder = _builder(subject, subject, key, key, DAY)
+        builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)
+        # digital signature, content commitment, encipherment of keys and data, agreement, then what it is for
+        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+        builder = builder.add_extension(usage, critical=True)
         return cls(key, builder.sign(key, hashes.SHA256()))
 
     @property
@@ -48,7 +52,7 @@ class Authority:
         lifetime: datetime.timedelta = DAY,
     ) -> Identity:
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(x509.Name(subject), self.certificate.subject, key, lifetime)
+        builder = _builder(x509.Name(subject), self.certificate.subject, key, self.key, lifetime)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         certificate = builder.sign(self.key, hashes.SHA256())
@@ -64,9 +68,16 @@ class Authority:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, lifetime: datetime.timedelta
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    lifetime: datetime.timedelta,
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number())
-    return builder.not_valid_before(now - 3 * DAY).not_valid_after(now + lifetime)
+    builder = builder.not_valid_before(now - 3 * DAY).not_valid_after(now + lifetime)
+    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    signers = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+    return builder.add_extension(own, critical=False).add_extension(signers, critical=False)

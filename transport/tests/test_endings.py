@@ -236,6 +236,7 @@ async def test_stop_cuts_off_calls_after_grace(kind: Kind, grace: float | None) 
     call = running.channel.unary_unary(path("Unary"))(b"")
     await within(waiting.began)
     await asyncio.wait_for(running.server.stop(grace), BOUND)
+    await within(waiting.ended)
     assert isinstance(waiting.raised, asyncio.CancelledError)
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call

@@ -247,6 +247,19 @@ async def test_a_flood_of_resets_is_survived(serve_native: Serve) -> None:
     await still_serves(running)
 
 
+async def test_a_client_that_drops_many_calls_at_once_keeps_its_connection(serve_native: Serve) -> None:
+    running = await serve_native(METHODS)
+    async with wire_to(running.port) as wire:
+        for _ in range(500):
+            stream = wire.begin("Echo")
+            wire.http.send_data(stream, framed(b""), end_stream=True)
+            wire.http.reset_stream(stream)
+        stream = wire.begin("Echo")
+        wire.http.send_data(stream, framed(b"x"), end_stream=True)
+        await wire.flush()
+        assert (await wire.end_of(stream))["grpc-status"] == "0"
+
+
 async def test_floods_of_control_frames_are_survived(serve_native: Serve) -> None:
     running = await serve_native(METHODS)
     with contextlib.suppress(ConnectionError, h2.exceptions.ProtocolError):
