@@ -159,7 +159,9 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         """
         if self._aborted is not None:
             raise UsageError("Abort already called!")
-        self._check_not_over()
+        # Where the client has gone there is nobody to tell, but the handler is to be left all the same.
+        if not self._cancelled:
+            self._check_not_over()
         number = _number(code)
         if number == _OK:
             raise UsageError("abort() called with StatusCode.OK")
@@ -313,9 +315,9 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         try:
             self._finish(number or _number(code), details)
         except (TypeError, ValueError):
-            # Metadata that cannot be sent must not keep the error from being sent.
+            # Metadata or a text that cannot be sent must not keep the error from being sent.
             self._trailing = ()
-            self._finish(number or _number(code), details)
+            self._finish(number or _number(code), details.encode(errors="replace").decode())
 
     def _finish(self, number: int, details: str) -> None:
         self._call.finish(number, details, self._trailing)

@@ -209,6 +209,8 @@ class Dispatcher:
         context.fail(grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}")
 
     def _close(self, context: Context) -> None:
+        # Nothing leaves a client waiting, not even an error that cannot be put into words.
+        context.fail(grpc.StatusCode.UNKNOWN, "")
         self._contexts.pop(context.call.id, None)
         self.flush_soon()
         for callback in context.take_callbacks():

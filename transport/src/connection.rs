@@ -1,5 +1,6 @@
 //! One HTTP/2 connection, from its handshake to its end.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ pub async fn serve(
     match tls {
         None => serve_http2(stream, Peer::insecure(address), shared, alive).await,
         Some(acceptor) => {
-            let Ok(Ok(stream)) = timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
+            let Some(Ok(stream)) = handshake(&shared, acceptor.accept(stream)).await else { return };
             let session = stream.get_ref().1;
             if session.alpn_protocol() != Some(b"h2") {
                 return;
@@ -64,12 +65,24 @@ pub async fn serve(
     }
 }
 
+/// What a handshake comes to; none if it takes too long, or if the server stops meanwhile.
+async fn handshake<T>(shared: &Shared, handshake: impl Future<Output = T>) -> Option<T> {
+    let mut phase = shared.phase.subscribe();
+    let stopping =
+        async move { while *phase.borrow_and_update() == Phase::Serving && phase.changed().await.is_ok() {} };
+    tokio::select! {
+        biased;
+        done = timeout(HANDSHAKE, handshake) => done.ok(),
+        () = stopping => None,
+    }
+}
+
 async fn serve_http2<S>(stream: S, peer: Peer, shared: Arc<Shared>, alive: Alive)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let reads = Arc::new(AtomicU64::new(0));
-    let handshake = h2::server::Builder::new()
+    let preface = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(shared.settings.max_concurrent_streams)
@@ -78,7 +91,7 @@ where
         .max_concurrent_reset_streams(RESETS)
         .max_send_buffer_size(SEND_BUFFER)
         .handshake(Watched::new(stream, reads.clone()));
-    let Ok(Ok(mut connection)) = timeout(HANDSHAKE, handshake).await else { return };
+    let Some(Ok(mut connection)) = handshake(&shared, preface).await else { return };
     let Some(pings) = connection.ping_pong() else { return };
 
     let peer = Arc::new(peer);
