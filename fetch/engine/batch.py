@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from fetch import errors
 from fetch.engine import alarms
 from fetch.engine.alarms import Alarms
-from fetch.engine.layout import NEVER, Layout, pack_revision, unpack_revision
+from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, pack_revision, unpack_revision
 from fetch.engine.records import StoredEvent
 from fetch.stores.protocol import KeyTooLong, Store, StoreFull, StoreUnavailable, TransactionTooLarge
 from fetch.stores.transaction import Transaction
@@ -25,7 +25,6 @@ from fetch.stores.transaction import Transaction
 T = TypeVar("T")
 
 _USAGE = struct.Struct(">qq")
-_FIRST_REVISION = 1
 _MOST_WRITES = 256
 _MOST_BYTES = 2 << 20
 _TOO_MUCH = KeyTooLong, TransactionTooLarge
@@ -261,7 +260,7 @@ class Writer:
             transaction,
             layout,
             self._quota,
-            unpack_revision(revision, _FIRST_REVISION),
+            unpack_revision(revision, FIRST_REVISION),
             unpack_revision(await transaction.get(layout.compacted), NEVER),
             stored_bytes,
             keys,

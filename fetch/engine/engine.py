@@ -23,7 +23,7 @@ from fetch.api.rpc_pb2 import (
 from fetch.engine import alarms, compaction, lease, operations
 from fetch.engine.alarms import Alarms
 from fetch.engine.batch import Batch, Mutate, Report, Writer, unpack_usage
-from fetch.engine.layout import NEVER, Layout, unpack_revision
+from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, unpack_revision
 from fetch.engine.operations import Outcome
 from fetch.engine.reads import EVERYTHING, Counts, Found, View, arranged, chunks, collect, find, needed
 from fetch.engine.watch import Hub
@@ -104,7 +104,7 @@ class StorageEngine:
         layout = self._layout
         with self._store.snapshot() as snapshot:
             revision, stored = await snapshot.get_many([layout.revision, layout.keys + key])
-        return Outcome(unpack_revision(revision, 1), stored is not None, stored)
+        return Outcome(unpack_revision(revision, FIRST_REVISION), stored is not None, stored)
 
     async def range_keys(self, request: RangeRequest) -> Found:
         """See `reads.find`. What takes longer than the store keeps a snapshot is read in pieces at one revision."""
@@ -171,12 +171,13 @@ class StorageEngine:
             with self._store.snapshot() as snapshot:
                 view = await View.open(snapshot, self._layout)
                 return await operations.read_only_txn(view, request)
-        return await self._writer.submit(lambda batch: operations.txn(batch, request), (), request.ByteSize())
+        rows = [self._layout.key(key) for key in operations.keys_read(request)]
+        return await self._writer.submit(lambda batch: operations.txn(batch, request), rows, request.ByteSize())
 
     async def revision(self) -> int:
         """The newest revision."""
         with self._store.snapshot() as snapshot:
-            return unpack_revision(await snapshot.get(self._layout.revision), 1)
+            return unpack_revision(await snapshot.get(self._layout.revision), FIRST_REVISION)
 
     # compaction
 
@@ -259,7 +260,11 @@ class StorageEngine:
             )
         stored_bytes, keys = unpack_usage(usage)
         return Status(
-            unpack_revision(revision, 1), stored_bytes, keys, alarms.unpack(raised), unpack_revision(compacted, NEVER)
+            unpack_revision(revision, FIRST_REVISION),
+            stored_bytes,
+            keys,
+            alarms.unpack(raised),
+            unpack_revision(compacted, NEVER),
         )
 
     async def change_alarms(self, *, activate: Alarms = frozenset(), deactivate: Alarms = frozenset()) -> Alarms:

@@ -21,6 +21,9 @@ _EVENT = struct.Struct(">QI")
 _SUB = struct.Struct(">I")
 _EXPIRY = struct.Struct(">Qq")
 
+FIRST_REVISION = 1
+"""The revision of an empty tenant, as in etcd."""
+
 NEVER = -1
 """The compacted revision of a tenant that was never compacted, as in etcd."""
 

@@ -116,6 +116,13 @@ def is_read_only(request: TxnRequest) -> bool:
     return all(operation.WhichOneof("request") == "request_range" for operation in _operations(request))
 
 
+def keys_read(request: TxnRequest) -> list[bytes]:
+    """The single keys that a transaction compares or puts, those of nested ones left aside."""
+    compared = [compare.key for compare in request.compare if not compare.range_end]
+    puts = [op.request_put.key for op in _operations(request) if op.WhichOneof("request") == "request_put"]
+    return list(dict.fromkeys(compared + puts))
+
+
 def refuse_when_full(batch: Batch) -> None:
     """What grows the store is refused while the NOSPACE alarm is raised.
 

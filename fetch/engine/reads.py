@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fetch import errors
 from fetch.api.kv_pb2 import KeyValue
 from fetch.api.rpc_pb2 import RangeRequest
-from fetch.engine.layout import NEVER, Layout, unpack_revision, unpack_sub
+from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, unpack_revision, unpack_sub
 from fetch.engine.records import StoredEvent, frame, key_value, key_values
 from fetch.stores.protocol import Row
 from fetch.stores.transaction import Source, all_rows
@@ -37,7 +37,7 @@ class View:
     async def open(cls, source: Source, layout: Layout) -> "View":
         """The view of a tenant in a snapshot."""
         revision, compacted = await source.get_many([layout.revision, layout.compacted])
-        return cls(source, layout, unpack_revision(revision, 1), unpack_revision(compacted, NEVER))
+        return cls(source, layout, unpack_revision(revision, FIRST_REVISION), unpack_revision(compacted, NEVER))
 
     def check(self, revision: int) -> None:
         """Raises what etcd answers for a revision that cannot be read.

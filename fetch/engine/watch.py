@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from fetch import errors
 from fetch.engine.batch import Delivered
-from fetch.engine.layout import Layout
+from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, unpack_revision
 from fetch.engine.reads import View
 from fetch.engine.records import StoredEvent
 from fetch.stores.protocol import Store, StoreUnavailable
@@ -325,15 +325,16 @@ class Hub:
             try:
                 await self._store.changed(layout.revision, seen)
                 with self._store.snapshot() as snapshot:
-                    before = self.position
-                    view = await View.open(snapshot, layout)
-                    log = all_rows(snapshot, layout.event(before + 1), layout.event(view.revision + 1))
+                    seen, compacted = await snapshot.get_many([layout.revision, layout.compacted])
+                    revision, before = unpack_revision(seen, FIRST_REVISION), self.position
+                    if revision <= before:
+                        continue  # it was this daemon's own commit
+                    log = all_rows(snapshot, layout.event(before + 1), layout.event(revision + 1))
                     events = [StoredEvent.parse(layout.unpack_event(row), encoded) async for row, encoded in log]
-                    seen = await snapshot.get(layout.revision)
-                if view.compacted > before + 1:
-                    self._miss(view.revision)
-                elif self.position < view.revision:
-                    self._advance(view.revision, [event for event in events if event.revision > self.position])
+                if unpack_revision(compacted, NEVER) > before + 1:
+                    self._miss(revision)
+                elif self.position < revision:
+                    self._advance(revision, [event for event in events if event.revision > self.position])
             except StoreUnavailable:
                 await asyncio.sleep(_RETRY_SECONDS)
 

@@ -18,6 +18,14 @@ _LOGGER = logging.getLogger(__name__)
 _SUCCESS = (None, grpc.StatusCode.OK, 0)
 
 
+def _words_for(error: Exception) -> str:
+    """What a client is told of an exception, as grpcio words it."""
+    try:
+        return f"Unexpected {type(error)}: {error}"
+    except Exception:  # an exception's own text may fail, and must not end more than its call
+        return f"Unexpected {type(error)}"
+
+
 class Dispatcher:
     """Runs the handlers of one server on one event loop.
 
@@ -95,7 +103,7 @@ class Dispatcher:
             handler = self._handler_of(call)
         except Exception as error:
             _LOGGER.exception("Unexpected [%s] raised in finding a handler for [%s]", type(error).__name__, call.method)
-            call.finish(grpc.StatusCode.UNKNOWN.value[0], f"Unexpected {type(error)}: {error}", ())
+            call.finish(grpc.StatusCode.UNKNOWN.value[0], _words_for(error), ())
             return
         if handler is None:
             call.finish(grpc.StatusCode.UNIMPLEMENTED.value[0], "Method not found!", ())
@@ -206,7 +214,7 @@ class Dispatcher:
             _LOGGER.debug("[%s] raised by [%s] after it was cut off", type(error).__name__, context.call.method)
             return
         _LOGGER.exception("Unexpected [%s] raised by servicer method [%s]", type(error).__name__, context.call.method)
-        context.fail(grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}")
+        context.fail(grpc.StatusCode.UNKNOWN, _words_for(error))
 
     def _close(self, context: Context) -> None:
         # Nothing leaves a client waiting, not even an error that cannot be put into words.

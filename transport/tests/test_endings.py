@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest import BOUND, Kind, Running, Serve, handlers_of, path
+from conftest import BOUND, NATIVE, Kind, Running, Serve, handlers_of, path
 
 Context = grpc.aio.ServicerContext
 
@@ -329,8 +329,8 @@ async def test_stop_of_an_idle_server_with_idle_clients_is_quick(kind: Kind) -> 
 
 
 @pytest.mark.parametrize("grace", [None, BOUND])
-async def test_a_connection_that_never_speaks_does_not_hold_up_stop(kind: Kind, grace: float | None) -> None:
-    running = await started(kind, Waiting())
+async def test_a_connection_that_never_speaks_does_not_hold_up_stop(grace: float | None) -> None:
+    running = await started(NATIVE, Waiting())
     _, writer = await asyncio.open_connection("127.0.0.1", running.port)
     await running.channel.channel_ready()
     began = time.monotonic()
