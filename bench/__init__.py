@@ -1,1 +1,1 @@
-"""The benchmark: fetch on both transports beside etcd and kine, on one machine, in one run. `python -m bench --help`."""
+"""The benchmark: fetch on both transports beside etcd and kine, on one machine, in one run. `python -m bench -h`."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench import contenders, results, workloads
+from bench import contenders, workloads
 from bench.contenders import Certificates, Contender
 from bench.generator import Generator
 from bench.results import Results

@@ -11,7 +11,9 @@ from typing import Any
 
 from bench.contenders import Server
 
-_LINE = re.compile(r"^(\S+) +n=(\d+) (\d+)/s p50=([\d.]+)ms p90=([\d.]+)ms p99=([\d.]+)ms max=([\d.]+)ms(.*)$", re.M)
+_LINE = re.compile(
+    r"^(\S+) +n=(\d+) (\d+)/s p50=([\d.]+)ms p90=([\d.]+)ms p99=([\d.]+)ms max=([\d.]+)ms(.*)$", re.MULTILINE
+)
 _SECONDS = 180
 
 

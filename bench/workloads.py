@@ -54,7 +54,7 @@ def interleaved(
 
 
 def more_in_flight(generator: Generator, servers: Sequence[Server], total: int) -> Iterator[dict[str, Any]]:
-    """create and get with 1 to 256 requests in flight; fewer of them where few are in flight."""
+    """Create and get with 1 to 256 requests in flight; fewer of them where few are in flight."""
     for clients in IN_FLIGHT:
         count = total if clients >= 16 else max(total // 8, 1)
         options = {"total": count, "clients": clients, "conns": min(clients, 4)}

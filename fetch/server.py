@@ -197,7 +197,7 @@ async def _answers(store: Store, *, quiet: bool = False) -> bool:
     try:
         async with asyncio.timeout(_PROBE_SECONDS):
             with store.snapshot() as snapshot:
-                await snapshot.get(store.shared_prefix)
+                await snapshot.get(_PROBE)
     except (StoreUnavailable, TimeoutError) as error:
         if not quiet:
             logger.error("the store does not answer: %s", str(error) or f"nothing within {_PROBE_SECONDS:g} s")  # noqa: TRY400

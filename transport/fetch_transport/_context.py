@@ -315,9 +315,9 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         try:
             self._finish(number or _number(code), details)
         except (TypeError, ValueError):
-            # Metadata or a text that cannot be sent must not keep the error from being sent.
+            # Metadata that cannot be sent must not keep the error from being sent.
             self._trailing = ()
-            self._finish(number or _number(code), details.encode(errors="replace").decode())
+            self._finish(number or _number(code), details)
 
     def _finish(self, number: int, details: str) -> None:
         self._call.finish(number, details, self._trailing)

@@ -21,7 +21,7 @@ _SUCCESS = (None, grpc.StatusCode.OK, 0)
 def _words_for(error: Exception) -> str:
     """What a client is told of an exception, as grpcio words it."""
     try:
-        return f"Unexpected {type(error)}: {error}"
+        return f"Unexpected {type(error)}: {error}".encode(errors="replace").decode()
     except Exception:  # an exception's own text may fail, and must not end more than its call
         return f"Unexpected {type(error)}"
 
