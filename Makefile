@@ -7,7 +7,7 @@ SOURCES := pyproject.toml $(wildcard protos/fetch/api/*.proto protos/*.py)
 RUST := $(wildcard transport/Cargo.* transport/pyproject.toml transport/src/*.rs transport/fetch_transport/*.py)
 RUST_IS_NEW_ENOUGH := rustc --version 2>/dev/null | awk '{ split($$2, v, "."); exit !(v[1] > 1 || v[2] >= 85) } END { if (!NR) exit 1 }'
 
-.PHONY: run test test-kube certs observe wheels clean
+.PHONY: run test test-kube bench certs observe wheels clean
 
 run: $(VENV)/installed $(VENV)/transport certs
 	$(BIN)/fetch serve --cert-file certs/server.crt --key-file certs/server.key --trusted-ca-file certs/ca.crt --data-dir data
@@ -28,6 +28,10 @@ test: $(VENV)/installed-test $(VENV)/transport
 
 test-kube: $(VENV)/installed-test $(VENV)/transport
 	$(BIN)/pytest tests/kube -v
+
+# beside etcd and kine where they are on the PATH; LOADGEN is the path of the load generator, BENCH are further options
+bench: $(VENV)/installed $(VENV)/transport
+	LOADGEN='$(LOADGEN)' $(BIN)/python -m bench $(BENCH)
 
 # fetch under a real Prometheus, and a real collector where there is one
 observe: $(VENV)/installed-test

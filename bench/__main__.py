@@ -1,6 +1,7 @@
 """`python -m bench`: runs the comparison, stores it, prints the table and writes the plots."""
 
 import argparse
+import asyncio
 import contextlib
 import os
 import shutil
@@ -10,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench import contenders, workloads
-from bench.contenders import Certificates, Contender
+import grpc
+
+from bench import contenders, report, results, single, tenants, workloads
+from bench.contenders import Certificates, Contender, Server
 from bench.generator import Generator
 from bench.results import Results
 
 PARTS = ("table", "flight", "objects", "tenants", "single")
+_TENANT_SECONDS = 120.0
 
 
 def main() -> None:
@@ -30,8 +34,14 @@ def main() -> None:
     run = Results({"parts": options.parts, "objects": options.objects, "foundationdb": bool(options.fdb_cluster_file)})
     with tempfile.TemporaryDirectory(prefix="fetch-bench-", dir=options.dir) as directory:
         for part in options.parts:
-            for record in _part(part, options, Generator(Path(program)), found, Path(directory)):
-                run.add(part, record)
+            try:
+                for record in _part(part, options, Generator(Path(program)), found, Path(directory)):
+                    run.add(part, record)
+            except (RuntimeError, grpc.RpcError) as error:
+                run.add("failed", {"part": part, "why": str(error)})  # the other parts are worth having
+    sys.stdout.write(report.table(results.read(run.path, "table")))
+    for path in report.draw(run.path):
+        sys.stderr.write(f"drawn in {path}\n")
     sys.stderr.write(f"stored in {run.path}\n")
 
 
@@ -39,6 +49,7 @@ def _part(
     part: str, options: argparse.Namespace, generator: Generator, found: list[Contender], directory: Path
 ) -> Iterator[dict[str, Any]]:
     fast = [contender for contender in found if contender.name != "kine"]
+    fetches = [contender for contender in found if contender.name.startswith("fetch")]
     if part == "table":
         for turn in range(options.rounds):
             with _started(found, directory / f"table{turn}") as servers:
@@ -47,16 +58,32 @@ def _part(
         with _started(fast, directory / part) as servers:
             yield from workloads.more_in_flight(generator, servers, options.objects)
     elif part == "objects":
+        counts = (*workloads.OBJECTS, 1_000_000) if options.million else workloads.OBJECTS
         with _started(fast, directory / part) as servers:
-            yield from workloads.more_objects(generator, servers, workloads.OBJECTS)
+            yield from workloads.more_objects(generator, servers, counts)
+            yield from ({"memory_with": sum(counts), "server": it.contender.name, **it.memory()} for it in servers)
+        for server in servers:
+            yield single.restart(server, sum(counts))
+    elif part == "tenants":
+        for contender in fetches:
+            with _started([contender], directory / part) as (server,):
+                yield tenants.cold(server)
+                yield from asyncio.run(_idle_tenants(server))
+    elif part == "single":
+        with _started(fast, directory / part) as servers:
+            for server in servers:
+                yield from single.slow_watchers(generator, server)
+
+
+async def _idle_tenants(server: Server) -> list[dict[str, Any]]:
+    return [record async for record in tenants.idle(server, tenants.COUNTS, _TENANT_SECONDS)]
 
 
 @contextlib.contextmanager
-def _started(found: list[Contender], directory: Path) -> Iterator[list[contenders.Server]]:
+def _started(found: list[Contender], directory: Path) -> Iterator[list[Server]]:
     issued = Certificates(directory / "certs")
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(contender.start(directory / contender.name, issued)) for contender in found]
-    shutil.rmtree(directory)
 
 
 def _options() -> argparse.Namespace:

@@ -14,7 +14,7 @@ from bench.contenders import Server
 _LINE = re.compile(
     r"^(\S+) +n=(\d+) (\d+)/s p50=([\d.]+)ms p90=([\d.]+)ms p99=([\d.]+)ms max=([\d.]+)ms(.*)$", re.MULTILINE
 )
-_SECONDS = 180
+_SECONDS = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Generator:
         command = [str(self.path), f"-endpoints=https://{server.address}", f"-workloads={workload}"]
         command += [f"-cacert={issued.path('ca.crt')}", f"-cert={issued.path(issued.tenant + '.crt')}"]
         command += [f"-key={issued.path(issued.tenant + '.key')}", f"-prefix=/registry/{prefix}/"]
-        command += [f"-{name}={value}" for name, value in options.items()]
+        command += [f"-timeout={_SECONDS}s", *(f"-{name}={value}" for name, value in options.items())]
         before = server.cpu()
         ran = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
         cpu = server.cpu() - before

@@ -26,8 +26,8 @@ class Results:
         self.add("machine", _machine())
 
     def add(self, kind: str, record: dict[str, Any]) -> None:
-        """Stores one, and shows it."""
-        line = json.dumps({"kind": kind, **record})
+        """Stores one with the load of the machine, which tells how far it can be trusted, and shows it."""
+        line = json.dumps({"kind": kind, **record, "load": round(os.getloadavg()[0], 2)})
         with self.path.open("a") as file:
             file.write(line + "\n")
         sys.stderr.write(line + "\n")
@@ -48,7 +48,6 @@ def _machine() -> dict[str, Any]:
         "memory": memory,
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "load": os.getloadavg()[0],
     }
 
 

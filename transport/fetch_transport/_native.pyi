@@ -1,31 +1,17 @@
 """The extension: HTTP/2 in a thread of its own (`src/`)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Self, final
 
 from fetch_transport._metadata import Metadatum
+from fetch_transport._settings import Settings
 
 MESSAGE: Literal[0]
 END: Literal[1]
 WRITABLE: Literal[2]
 CANCELLED: Literal[3]
 
-class Settings(Protocol):
-    """What a transport is told before it starts."""
-
-    @property
-    def max_receive_message_length(self) -> int: ...
-    @property
-    def max_concurrent_streams(self) -> int: ...
-    @property
-    def reuse_port(self) -> bool: ...
-    @property
-    def keepalive_time_ms(self) -> int | None: ...
-    @property
-    def keepalive_timeout_ms(self) -> int: ...
-    @property
-    def keepalive_permit_without_calls(self) -> bool: ...
-
+@final
 class Call:
     """A call; what is said is sent at the transport's next `flush`."""
 
@@ -55,15 +41,17 @@ class Call:
     def consumed(self, length: int) -> bool:
         """Gives back the room of a message; True where that must be flushed."""
 
+@final
 class Credentials:
     """A port's side of TLS."""
 
-    def __init__(self, private_key: bytes, certificate_chain: bytes, client_roots: bytes | None) -> None: ...
+    def __new__(cls, private_key: bytes, certificate_chain: bytes, client_roots: bytes | None) -> Self: ...
 
+@final
 class Transport:
     """The server's thread, which runs from `start` until everything is closed after `drain` or `cancel`."""
 
-    def __init__(self, settings: Settings) -> None: ...
+    def __new__(cls, settings: Settings) -> Self: ...
     def add_port(self, address: str, credentials: Credentials | None) -> int: ...
     def start(self) -> None: ...
     def fileno(self) -> int:
