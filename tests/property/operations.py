@@ -40,13 +40,15 @@ Operation = (
 
 KEYS = (b"a", b"b", b"b\0", b"c", b"\0", b"\xff\xff")
 LEASES = (1, 2, 3)
+GRANTED = (1, 2)
+"""Those that there are when an example begins; all are granted and revoked in it."""
 
-keys = st.sampled_from(KEYS)
+keys = st.sampled_from((b"a", b"a", *KEYS))
 # a single key, some keys, all that follow, and now and then an end before the start
 ends = st.sampled_from((b"", b"", b"", b"c", b"d", FROM_KEY, b"b", b"\0\0", b"\xff"))
 values = st.sampled_from((b"x", b"y", b"", b"\0y"))
-leases = st.sampled_from((0, 0, 0, *LEASES))
-rarely = st.sampled_from((False, False, False, False, True))
+leases = st.sampled_from((0, 0, 1, 1, 2, 2, 3))
+rarely = st.sampled_from((False, False, False, True))
 # mostly a revision there is, now and then one to come or one that is none
 revisions = st.sampled_from((*(CURRENT - back for back in range(7)), CURRENT + 1, -1))
 filters = st.sampled_from(tuple(CURRENT - back for back in range(-1, 7)))
@@ -59,16 +61,21 @@ def messages(
     return st.fixed_dictionaries(dict(required), optional=dict(optional)).map(lambda fields: kind(**fields))
 
 
-puts = st.builds(
+plain_puts = messages(rpc_pb2.PutRequest, {"key": keys, "value": values, "lease": leases}, {"prev_kv": st.booleans()})
+# with value and lease given now and then all the same, which is refused
+ignoring_puts = messages(
     rpc_pb2.PutRequest,
-    key=keys,
-    value=values,
-    lease=leases,
-    prev_kv=st.booleans(),
-    ignore_value=rarely,
-    ignore_lease=rarely,
+    {"key": keys},
+    {
+        "ignore_value": st.just(True),
+        "ignore_lease": st.just(True),
+        "prev_kv": st.booleans(),
+        "lease": st.sampled_from((0, 0, 0, 0, 1)),
+        "value": st.sampled_from((b"", b"", b"", b"", b"x")),
+    },
 )
-deletes = st.builds(rpc_pb2.DeleteRangeRequest, key=keys, range_end=ends, prev_kv=st.booleans())
+puts = st.one_of(plain_puts, ignoring_puts)
+deletes = messages(rpc_pb2.DeleteRangeRequest, {"key": keys}, {"range_end": ends, "prev_kv": st.booleans()})
 ranges = messages(
     rpc_pb2.RangeRequest,
     {"key": keys, "range_end": ends},
@@ -176,9 +183,9 @@ watches = messages(
 )
 
 WEIGHTS: dict[st.SearchStrategy[Operation], int] = {
-    puts: 5,
-    transactions: 6,
-    ranges: 4,
+    puts: 9,
+    transactions: 8,
+    ranges: 6,
     deletes: 2,
     watches: 2,
     st.builds(Streamed, plain_ranges): 1,

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from fetch.api import kv_pb2, rpc_pb2
 from tests.endpoints.client import DEADLINE, Client
-from tests.property.operations import Operation, Streamed
+from tests.property.operations import GRANTED, Operation, Streamed
 from tests.property.revisions import FARTHEST_BACK, relative, resolve
 
 UNARY: dict[type[Message], tuple[str, type[Message]]] = {
@@ -45,6 +45,8 @@ class Side:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._watches: list[WatchLog] = []
+        for lease in GRANTED:
+            client.lease_grant(1000, lease)
         while client.put(b"before").header.revision < FARTHEST_BACK:
             pass
         self._base = self._current = client.delete_range(b"before").header.revision

@@ -19,7 +19,7 @@ EXAMPLES = int(os.environ.get("FETCH_TEST_EXAMPLES", "0"))
 
 @pytest.mark.timeout(120 + EXAMPLES)
 @settings(
-    max_examples=EXAMPLES or 300,
+    max_examples=EXAMPLES or 400,
     derandomize=not EXAMPLES,
     database=None,
     deadline=None,
