@@ -40,7 +40,7 @@ class Flusher(Protocol):
 class Context(grpc.aio.ServicerContext[Any, Any]):
     """What a handler can know of its call and say to it.
 
-    Beside grpcio's promises: `write` returns at once while the transport has room for the message (64 KiB of a call)
+    Beside grpcio's promises: `write` returns at once while the transport has room for the message (256 KiB of a call)
     and waits for it otherwise; `set_compression` and `disable_next_message_compression` change nothing, since
     responses are never compressed.
     """

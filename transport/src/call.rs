@@ -29,7 +29,7 @@ const UNREAD: usize = 64 * 1024;
 /// What a request costs beside its bytes, so that empty ones are bounded too.
 const OVERHEAD: usize = 64;
 /// Bytes of responses that may wait for HTTP/2 before a writer waits.
-const UNSENT: usize = 64 * 1024;
+const UNSENT: usize = 256 * 1024;
 /// Bytes of one stream's responses that HTTP/2 may hold.
 pub const SEND_BUFFER: usize = 128 * 1024;
 /// Up to here a response goes to HTTP/2 without asking for room first: a call has only one.

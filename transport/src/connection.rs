@@ -1,6 +1,6 @@
 //! One HTTP/2 connection, from its handshake to its end.
 
-use std::future::Future;
+use std::future::{poll_fn, Future};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use crate::call::{Call, CallTask, SEND_BUFFER};
 use crate::keepalive::{until_dead, Watched};
 use crate::message::{Assembler, Encoding};
 use crate::metadata;
+use crate::output::Output;
 use crate::peer::Peer;
 use crate::server::{Alive, Phase, Shared};
 use crate::status::{Status, INTERNAL};
@@ -82,6 +83,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let reads = Arc::new(AtomicU64::new(0));
+    let output = Output::new(Watched::new(stream, reads.clone()));
     let preface = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -90,7 +92,8 @@ where
         .max_pending_accept_reset_streams(RESETS)
         .max_concurrent_reset_streams(RESETS)
         .max_send_buffer_size(SEND_BUFFER)
-        .handshake(Watched::new(stream, reads.clone()));
+        .handshake(output.clone());
+    let preface = sending(&output, preface);
     let Some(Ok(mut connection)) = handshake(&shared, preface).await else { return };
     let Some(pings) = connection.ping_pong() else { return };
 
@@ -115,7 +118,7 @@ where
             biased;
             // Not accepting is not reading: a client that is too fast for the interpreter waits.
             () = peer.backlog.wait_for_room(), if full => {}
-            accepted = connection.accept(), if !full => match accepted {
+            accepted = sending(&output, connection.accept()), if !full => match accepted {
                 Some(Ok((_, mut response))) if draining => response.send_reset(Reason::REFUSED_STREAM),
                 Some(Ok((request, response))) => {
                     begin(request, response, &peer, &shared, alive.of_call(&calls));
@@ -133,7 +136,7 @@ where
                     }
                     Phase::Cancelling => {
                         connection.abrupt_shutdown(Reason::NO_ERROR);
-                        let _ = timeout(FAREWELL, finish(connection)).await;
+                        let _ = timeout(FAREWELL, finish(connection, output)).await;
                         return;
                     }
                 }
@@ -149,8 +152,22 @@ where
     }
 }
 
-async fn finish<S: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<S, Bytes>) {
-    while let Some(Ok(_)) = connection.accept().await {}
+async fn finish<S: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<Output<S>, Bytes>, output: Output<S>) {
+    while let Some(Ok(_)) = sending(&output, connection.accept()).await {}
+}
+
+/// What `driving` comes to, which drives h2's side of the output; what h2 has to say meanwhile is sent when it rests.
+async fn sending<S: AsyncWrite + Unpin, T>(output: &Output<S>, driving: impl Future<Output = T>) -> T {
+    tokio::pin!(driving);
+    poll_fn(|context| {
+        let driven = driving.as_mut().poll(context);
+        if driven.is_pending() {
+            // Where it fails the connection's own reads and writes fail, too.
+            let _ = output.send(context);
+        }
+        driven
+    })
+    .await
 }
 
 fn begin(

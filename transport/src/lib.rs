@@ -11,6 +11,7 @@ mod keepalive;
 mod listener;
 mod message;
 mod metadata;
+mod output;
 mod peer;
 mod python;
 mod server;

@@ -9,8 +9,8 @@ use crate::status::{Status, INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED};
 
 const PREFIX: usize = 5;
 
-/// Messages from this size on go out as they are, behind a prefix of their own; a copy of a smaller one is cheaper.
-pub const LARGE: usize = 16 * 1024;
+/// Bytes of a DATA frame, as HTTP/2 has them unless a client asks for more.
+const FRAME: usize = 16 * 1024;
 
 /// How a client has compressed its messages.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -139,18 +139,18 @@ impl Assembler {
     }
 }
 
-/// The bytes of a message on the wire: one piece, or prefix and message apart where a copy would cost more.
+/// The bytes of a message on the wire: a piece with the prefix and, where a copy of all would cost more, the rest.
+///
+/// The piece of a large message fills a DATA frame: a frame for the prefix alone would cost its reader as much as a full
+/// one.
 pub fn framed(message: &[u8], own: impl FnOnce() -> Bytes) -> (Bytes, Option<Bytes>) {
-    let copied = if message.len() < LARGE { message.len() } else { 0 };
+    let copied = message.len().min(FRAME - PREFIX);
     let mut piece = BytesMut::with_capacity(PREFIX + copied);
     piece.put_u8(0);
     piece.put_u32(message.len() as u32);
-    if message.len() < LARGE {
-        piece.extend_from_slice(message);
-        (piece.freeze(), None)
-    } else {
-        (piece.freeze(), Some(own()))
-    }
+    piece.extend_from_slice(&message[..copied]);
+    let rest = (copied < message.len()).then(|| own().split_off(copied));
+    (piece.freeze(), rest)
 }
 
 #[cfg(test)]
@@ -180,6 +180,14 @@ mod tests {
             assert_eq!(lengths, [0, 1, 2, 300], "frames of {size} bytes");
             assert!(assembler.is_empty());
         }
+    }
+
+    #[test]
+    fn a_large_message_begins_with_a_full_frame_and_goes_on_without_a_copy() {
+        let message = Bytes::from(vec![7; FRAME + 10]);
+        let (piece, rest) = framed(&message, || message.clone());
+        assert_eq!(piece.len(), FRAME);
+        assert_eq!(rest.map(|rest| rest.len()), Some(15));
     }
 
     #[test]

@@ -1,0 +1,113 @@
+//! What a connection sends, frames gathered into few writes.
+//!
+//! h2 writes and flushes each frame of data by itself; over TLS that is a record or two and a system call for each
+//! response. Here frames gather while it has more of them, and leave when it has not: `send` is for whoever drives the
+//! connection, each time that h2 has come to rest. Nothing waits longer for it.
+
+use std::io::{Error, ErrorKind, IoSlice, Result};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{ready, Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::bridge::locked;
+
+/// Bytes that gather before they are sent although there is more to come: two records of TLS. With more, a client that
+/// reads on another core waits longer for the first of them.
+const ROOM: usize = 32 * 1024;
+/// Bytes of memory that a connection keeps when it has sent no more than so many.
+const KEPT: usize = 4 * 1024;
+
+/// A stream whose flushes do nothing; a clone is the same stream.
+pub struct Output<S>(Arc<Mutex<Gathering<S>>>);
+
+struct Gathering<S> {
+    stream: S,
+    gathered: Vec<u8>,
+    sent: usize,
+}
+
+impl<S> Clone for Output<S> {
+    fn clone(&self) -> Self {
+        Output(self.0.clone())
+    }
+}
+
+impl<S> Output<S> {
+    pub fn new(stream: S) -> Self {
+        Output(Arc::new(Mutex::new(Gathering { stream, gathered: Vec::new(), sent: 0 })))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Output<S> {
+    /// Sends everything that has gathered.
+    pub fn send(&self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        locked(&self.0).send(context)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Gathering<S> {
+    fn send(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        while self.sent < self.gathered.len() {
+            let rest = &self.gathered[self.sent..];
+            match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(Error::from(ErrorKind::WriteZero))),
+                written => self.sent += written,
+            }
+        }
+        self.gathered.clear();
+        if self.sent <= KEPT {
+            self.gathered.shrink_to(KEPT);
+        }
+        self.sent = 0;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    /// Takes as much of the slices as there is room for, at least a byte.
+    fn take(&mut self, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<Result<usize>> {
+        if self.gathered.len() >= ROOM {
+            ready!(self.send(context))?;
+        }
+        let before = self.gathered.len();
+        for slice in slices {
+            let room = ROOM - self.gathered.len();
+            self.gathered.extend_from_slice(&slice[..slice.len().min(room)]);
+        }
+        Poll::Ready(Ok(self.gathered.len() - before))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Output<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut locked(&self.0).stream).poll_read(context, into)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Output<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        locked(&self.0).take(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        locked(&self.0).take(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let mut gathering = locked(&self.0);
+        ready!(gathering.send(context))?;
+        Pin::new(&mut gathering.stream).poll_shutdown(context)
+    }
+}
