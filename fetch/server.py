@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import logging
 import signal
@@ -28,6 +29,7 @@ from fetch.services.kv import KV
 from fetch.services.lease import Lease
 from fetch.services.maintenance import STORAGE_VERSION, VERSION, Maintenance
 from fetch.services.reflection import Reflection
+from fetch.services.streams import Streams
 from fetch.services.unserved import Auth
 from fetch.services.watch import Watch
 from fetch.stores.foundationdb import FoundationDBStore
@@ -43,6 +45,7 @@ _GRPC_OVERHEAD_BYTES = 512 * 1024
 _DEFAULT_QUOTA = 2 << 30
 _PROBE = b"\x00ready"
 _SAMPLE_SECONDS = 15.0
+_YOUNG_OBJECTS = 20_000
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +75,24 @@ async def serve(settings: Settings, worker: int | None = None) -> None:
             loop.add_signal_handler(number, stop.set)
         if worker is not None:
             stop_with_supervisor(stop)
+        _relax_collector()
         logger.info("serving on %s", ", ".join(settings.listen_client_urls))
         if not worker:
             sys.stdout.write(f"fetch serves {', '.join(settings.listen_client_urls)}\n{connection_hint(settings)}\n")
             sys.stdout.flush()
         await stop.wait()
         logger.info("stopping")
+
+
+def _relax_collector() -> None:
+    """Has the cyclic garbage collector look less often, and never again at what starting has made.
+
+    Requests leave hardly any cycles behind, their objects go by reference count. With the collector's defaults a get
+    costs 22 µs of Python where it costs 13 so, a create 44 and 38.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, 50, 100)
 
 
 @contextlib.asynccontextmanager
@@ -102,21 +117,21 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[None]:
     observation.watch_over(tenants, _quota(settings))
     try:
         links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, tenants, instruments)
-        health, stopping = Health(), asyncio.Event()
+        health, streams = Health(), Streams()
         if settings.workers == 1:
             require_free(settings)
-        server = _server(settings, links, health, stopping)
+        server = _server(settings, links, health, streams)
         tenants.start()
         following = await _follow_store(store, health) if store.shared else None
         await server.start()
         try:
-            async with _observed(settings, telemetry, observation, tenants, stopping):
+            async with _observed(settings, telemetry, observation, tenants, streams):
                 yield
         finally:
             if following is not None:
                 following.cancel()
             health.set_serving(serving=False)
-            stopping.set()
+            streams.stop()
             await server.stop(_GRACE_SECONDS)
     finally:
         await tenants.close()
@@ -126,7 +141,7 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def _observed(
-    settings: Settings, telemetry: Telemetry, observation: Observation, tenants: Tenants, stopping: asyncio.Event
+    settings: Settings, telemetry: Telemetry, observation: Observation, tenants: Tenants, streams: Streams
 ) -> AsyncIterator[None]:
     """Serves metrics and health, and keeps what is exported fresh, while the context is open.
 
@@ -147,7 +162,7 @@ async def _observed(
             await observation.sample(tenants, store)
             await asyncio.sleep(_SAMPLE_SECONDS)
 
-    served = listener.pages(metrics, read, lambda: not stopping.is_set())
+    served = listener.pages(metrics, read, lambda: not streams.stopping)
     version = listener.constant({"etcdserver": VERSION, "etcdcluster": STORAGE_VERSION, "storage": STORAGE_VERSION})
     listening = Listener({**served, "/version": version})
     sampling = asyncio.create_task(sample()) if telemetry.exports_metrics else None
@@ -211,9 +226,7 @@ def _quota(settings: Settings) -> int:
     return settings.quota_backend_bytes or _DEFAULT_QUOTA
 
 
-def _server(
-    settings: Settings, links: Sequence[chain.Link], health: Health, stopping: asyncio.Event
-) -> grpc.aio.Server:
+def _server(settings: Settings, links: Sequence[chain.Link], health: Health, streams: Streams) -> grpc.aio.Server:
     transport = _transport(settings.transport)
     server = transport.server(
         options=[
@@ -229,8 +242,8 @@ def _server(
     )
     services: list[Service] = [
         KV(settings),
-        Watch(settings, stopping),
-        Lease(stopping),
+        Watch(settings, streams),
+        Lease(streams),
         Maintenance(),
         Cluster(settings),
         Auth(),

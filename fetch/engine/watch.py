@@ -159,7 +159,7 @@ class Hub:
         self._feeds: dict[tuple[bytes, bytes], _Feed] = {}
         self._single: dict[bytes, _Feed] = {}
         self._ranges: dict[tuple[bytes, bytes], _Feed] = {}
-        self._advanced = asyncio.Event()
+        self._catching_up: list[asyncio.Future[None]] = []
         self._follower: asyncio.Task[None] | None = None
         self.position = -1
         self.watchers = 0
@@ -245,8 +245,9 @@ class Hub:
         """The newest revision of the tenant, once the hub has handed on everything up to it."""
         newest = await self._newest()
         while self.position < newest and self.watchers:
-            self._advanced.clear()
-            await self._advanced.wait()
+            advanced = asyncio.get_running_loop().create_future()
+            self._catching_up.append(advanced)
+            await advanced
         return newest
 
     async def _newest(self) -> int:
@@ -351,7 +352,10 @@ class Hub:
 
     def _advance(self, revision: int, events: list[StoredEvent]) -> None:
         self.position = revision
-        self._advanced.set()
+        while self._catching_up:
+            advanced = self._catching_up.pop()
+            if not advanced.done():
+                advanced.set_result(None)
         if not self._feeds:
             return
         layout = self._layout

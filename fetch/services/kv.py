@@ -26,6 +26,10 @@ from fetch.engine.records import varint
 from fetch.services.intervals import check_intervals
 from fetch.services.wire import fill, framed_header, range_answer, tenant_of
 
+# protobuf makes the lists anew each time, which is a fifth of a get's Python
+_SORT_ORDERS = frozenset(RangeRequest.SortOrder.values())
+_SORT_TARGETS = frozenset(RangeRequest.SortTarget.values())
+
 # tags and whole fields of TxnResponse, ResponseOp, RangeResponse and DeleteRangeResponse
 _SUCCEEDED = b"\x10\x01"
 _RESPONSES = b"\x1a"
@@ -171,9 +175,7 @@ def _check_key(key: bytes) -> None:
 
 def _check_range(request: RangeRequest) -> None:
     _check_key(request.key)
-    if request.sort_order not in RangeRequest.SortOrder.values():
-        raise errors.InvalidSortOption
-    if request.sort_target not in RangeRequest.SortTarget.values():
+    if request.sort_order not in _SORT_ORDERS or request.sort_target not in _SORT_TARGETS:
         raise errors.InvalidSortOption
 
 

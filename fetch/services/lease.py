@@ -1,8 +1,6 @@
 """The Lease service. Follows `server/etcdserver/api/v3rpc/lease.go`."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
 
 import grpc
 
@@ -19,6 +17,8 @@ from fetch.api.rpc_pb2 import (
     LeaseTimeToLiveResponse,
 )
 from fetch.chain import Call
+from fetch.engine.engine import StorageEngine
+from fetch.services.streams import Streams
 from fetch.services.wire import fill, tenant_of
 
 
@@ -27,9 +27,8 @@ class Lease:
 
     name = "etcdserverpb.Lease"
 
-    def __init__(self, stopping: asyncio.Event) -> None:
-        """`stopping` is set when the server stops, and ends the streams."""
-        self._stopping = stopping
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
 
     def handlers(self) -> Mapping[str, grpc.RpcMethodHandler]:
         """The service's methods."""
@@ -60,32 +59,9 @@ class Lease:
 
     async def keep_alive(self, _: AsyncIterator[bytes], call: Call) -> None:
         """LeaseKeepAlive. A lease that there is not is answered with a time to live of 0."""
-        engine = tenant_of(call)
-        while (message := await self._next(call)) is not grpc.aio.EOF:
-            lease = LeaseKeepAliveRequest.FromString(message).ID
-            response = LeaseKeepAliveResponse(ID=lease)
-            # the header is from before the renewal: a lease that was revoked at its revision has not been renewed
-            fill(response.header, engine, await engine.revision())
-            try:
-                response.TTL = (await engine.renew_lease(lease)).ttl
-            except errors.LeaseNotFound:
-                response.TTL = 0
-            await call.write(response.SerializeToString())
-
-    async def _next(self, call: Call) -> Any:
-        """The next message of a stream.
-
-        :raises Stopped: the server stops
-        """
-        message, stopping = asyncio.create_task(call.read()), asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait((message, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if message.done():
-                return message.result()
-            raise errors.Stopped
-        finally:
-            message.cancel()
-            stopping.cancel()
+        with self._streams.serving():
+            while (message := await call.read()) is not grpc.aio.EOF:
+                await call.write(await _renewed(tenant_of(call), LeaseKeepAliveRequest.FromString(message).ID))
 
     async def time_to_live(self, request: bytes, call: Call) -> bytes:
         """LeaseTimeToLive. A lease that there is not, or that has run out, is answered with -1."""
@@ -108,3 +84,15 @@ class Lease:
             response.leases.add(ID=lease)
         fill(response.header, engine, revision)
         return response.SerializeToString()
+
+
+async def _renewed(engine: StorageEngine, lease: int) -> bytes:
+    """The answer to a keepalive, once the lease has been renewed."""
+    response = LeaseKeepAliveResponse(ID=lease)
+    # the header is from before the renewal: a lease that was revoked at its revision has not been renewed
+    fill(response.header, engine, await engine.revision())
+    try:
+        response.TTL = (await engine.renew_lease(lease)).ttl
+    except errors.LeaseNotFound:
+        response.TTL = 0
+    return response.SerializeToString()

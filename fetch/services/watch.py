@@ -1,15 +1,14 @@
 """The Watch service: many watches on one stream.
 
-Three tasks serve a stream: one reads what the client asks for, one writes, one keeps the time of progress notices. The
-writer takes from each watch that has something everything since its last turn, and writes it as one message; while the
-client reads slowly it waits, and nothing is queued for it but what the watches' shared feeds hold.
+Two tasks serve a stream: one reads what the client asks for, the call's own writes. The writer takes from each watch
+that has something everything since its last turn, and writes it as one message; while the client reads slowly it waits,
+and nothing is queued for it but what the watches' shared feeds hold.
 
 Follows `server/etcdserver/api/v3rpc/watch.go`.
 """
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from fetch.config import Settings
 from fetch.engine.engine import StorageEngine
 from fetch.engine.records import varint
 from fetch.engine.watch import Delivery, Watcher
+from fetch.services.streams import Streams
 from fetch.services.wire import fill, framed_header, tenant_of
 
 _NO_WATCH = -1
@@ -40,8 +40,8 @@ class Watch:
 
     name = "etcdserverpb.Watch"
 
-    def __init__(self, settings: Settings, stopping: asyncio.Event) -> None:
-        self._stopping = stopping
+    def __init__(self, settings: Settings, streams: Streams) -> None:
+        self._streams = streams
         self._progress_seconds = settings.watch_progress_notify_interval
         self._fragment_bytes = settings.max_request_bytes
 
@@ -52,7 +52,8 @@ class Watch:
     async def watch(self, _: AsyncIterator[bytes], call: Call) -> None:
         """Watch. Ends when the client hangs up, or the server stops."""
         stream = _Stream(tenant_of(call), call, self._progress_seconds, self._fragment_bytes)
-        await stream.serve(self._stopping)
+        with self._streams.serving():
+            await stream.serve()
 
 
 @dataclass(slots=True, eq=False)
@@ -80,29 +81,25 @@ class _Stream:
         self._watches: dict[int, _Watch] = {}
         self._by_watcher: dict[Watcher, _Watch] = {}
         self._next_id = 0
-        self._ready: deque[_Watch] = deque()
-        self._answers: deque[bytes] = deque()
+        # lists and a future, since an idle stream costs memory: a deque or an asyncio.Event takes 760 bytes
+        self._ready: list[_Watch] = []
+        self._answers: list[bytes] = []
         self._progress_asked: list[_Watch] = []
-        self._wake = asyncio.Event()
+        self._idle: asyncio.Future[None] | None = None
 
-    async def serve(self, stopping: asyncio.Event) -> None:
-        """Runs the stream's tasks until one fails or the server stops, then lets go of its watches.
-
-        :raises Stopped: the server stops
-        """
-        parts = (self._read(), self._write(), self._notify(), stopping.wait())
-        tasks = [asyncio.create_task(part) for part in parts]
+    async def serve(self) -> None:
+        """Reads and writes until one of it fails, then lets go of the stream's watches."""
+        self._expect_progress()
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            raise errors.Stopped
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read())
+                await self._write()
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
         finally:
-            for task in tasks:
-                task.cancel()
+            self._progress.cancel()
             for watch in self._watches.values():
                 self._hub.cancel_key_watch(watch.watcher)
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     # what the client asks for
 
@@ -116,7 +113,7 @@ class _Stream:
                     await self._cancel(request.cancel_request.watch_id)
                 case "progress_request":
                     self._progress_asked = list(self._watches.values())
-            self._wake.set()
+                    self._wake()
         await asyncio.Event().wait()  # a client that has said all is still told what happens, until it hangs up
 
     async def _create(self, request: WatchCreateRequest) -> None:
@@ -174,7 +171,7 @@ class _Stream:
 
     def _send(self, response: WatchResponse) -> None:
         self._answers.append(response.SerializeToString())
-        self._wake.set()
+        self._wake()
 
     # what the client is told
 
@@ -183,20 +180,31 @@ class _Stream:
         if watch is not None and not watch.ready:
             watch.ready = True
             self._ready.append(watch)
-            self._wake.set()
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     async def _write(self) -> None:
         while True:
-            await self._wake.wait()
-            self._wake.clear()
             while self._answers or self._ready:
-                while self._answers:
-                    await self._call.write(self._answers.popleft())
-                if self._ready:
-                    await self._serve_watch(self._ready.popleft())
+                ready, self._ready = self._ready, []
+                await self._write_answers()
+                for watch in ready:
+                    await self._serve_watch(watch)
+                    await self._write_answers()
             if self._progress_asked:
                 watches, self._progress_asked = self._progress_asked, []
                 await self._report_progress(watches)
+                continue
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
+
+    async def _write_answers(self) -> None:
+        answers, self._answers = self._answers, []
+        for answer in answers:
+            await self._call.write(answer)
 
     async def _serve_watch(self, watch: _Watch) -> None:
         watch.ready = False
@@ -265,15 +273,18 @@ class _Stream:
             fill(response.header, self._engine, revision)
             await self._call.write(response.SerializeToString())
 
-    async def _notify(self) -> None:
+    def _expect_progress(self) -> None:
+        seconds = self._progress_seconds * random.uniform(1, 1.1)  # noqa: S311  spreads the load
+        self._progress = asyncio.get_running_loop().call_later(seconds, self._notify)
+
+    def _notify(self) -> None:
         """Tells watches that asked for it, and of which nothing was heard for an interval, how far they are."""
-        while True:
-            await asyncio.sleep(self._progress_seconds * random.uniform(1, 1.1))  # noqa: S311  spreads the load
-            for watch in list(self._watches.values()):
-                if watch.progress and watch.silent and self._hub.is_synced(watch.watcher):
-                    revision = self._hub.position
-                    if watch.start <= revision:
-                        response = WatchResponse(watch_id=watch.id)
-                        fill(response.header, self._engine, revision)
-                        self._send(response)
-                watch.silent = True
+        for watch in self._watches.values():
+            if watch.progress and watch.silent and self._hub.is_synced(watch.watcher):
+                revision = self._hub.position
+                if watch.start <= revision:
+                    response = WatchResponse(watch_id=watch.id)
+                    fill(response.header, self._engine, revision)
+                    self._send(response)
+            watch.silent = True
+        self._expect_progress()

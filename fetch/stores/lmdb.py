@@ -100,7 +100,7 @@ class LmdbStore:
                 raise StoreUnavailable("the store is closed")
             commit = _Commit(transaction, self._loop.create_future())
             self._commits.put(commit)
-            if await asyncio.shield(commit.done):
+            if await commit.done:
                 return result
 
     async def changed(self, key: bytes, value: bytes | None) -> None:
@@ -166,12 +166,14 @@ class LmdbStore:
 
     def _answer(self, group: "list[_Commit]", outcome: list[bool] | BaseException) -> None:
         for index, commit in enumerate(group):
-            if commit.done.done():
-                continue
+            # nobody waits where the caller was cancelled meanwhile; those who follow the store hear of it all the same
+            waits = not commit.done.done()
             if isinstance(outcome, BaseException):
-                commit.done.set_exception(outcome)
+                if waits:
+                    commit.done.set_exception(outcome)
                 continue
-            commit.done.set_result(outcome[index])
+            if waits:
+                commit.done.set_result(outcome[index])
             written = commit.transaction.writes.keys()
             if self._wakes is not None:
                 # what others may wait for is what writers conflict on: a tenant's revision
