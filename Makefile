@@ -15,19 +15,28 @@ run: $(VENV)/installed $(VENV)/transport certs
 certs: $(VENV)/installed
 	@$(BIN)/fetch certs >/dev/null
 
+# everything on both transports, what clients see also with two workers
+WITH_WORKERS := tests/contract tests/property --without-etcd
+
 test: $(VENV)/installed-test $(VENV)/transport
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	FETCH_TRANSPORT=grpcio $(BIN)/pytest --ignore tests/kube
+	FETCH_TRANSPORT=grpcio FETCH_WORKERS=2 $(BIN)/pytest $(WITH_WORKERS)
 	@if $(BIN)/python -c 'import fetch_transport' 2>/dev/null; then set -ex; \
-	  FETCH_TRANSPORT=native $(BIN)/pytest tests/contract tests/refused tests/property -k fetch; \
-	  FETCH_TRANSPORT=native FETCH_WORKERS=2 $(BIN)/pytest tests/contract -k fetch; \
+	  FETCH_TRANSPORT=native $(BIN)/pytest --ignore tests/kube --without-etcd; \
+	  FETCH_TRANSPORT=native FETCH_WORKERS=2 $(BIN)/pytest $(WITH_WORKERS); \
 	  $(BIN)/pytest -c transport/pyproject.toml transport/tests; \
 	else echo 'NOT RUN on the native transport: no Rust toolchain (1.85 or newer) has built it'; fi
 
+# a real kube-apiserver, with every transport that is installed, with one worker and with two
 test-kube: $(VENV)/installed-test $(VENV)/transport
-	$(BIN)/pytest tests/kube -v
+	@set -ex; for transport in $(TRANSPORTS); do for workers in 1 2; do \
+	  FETCH_TRANSPORT=$$transport FETCH_WORKERS=$$workers $(BIN)/pytest tests/kube; \
+	done; done
+
+TRANSPORTS = grpcio $(shell $(BIN)/python -c 'import fetch_transport' 2>/dev/null && echo native)
 
 # beside etcd and kine where they are on the PATH; LOADGEN is the path of the load generator, BENCH are further options
 bench: $(VENV)/installed $(VENV)/transport

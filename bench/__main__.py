@@ -7,18 +7,19 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from bench import contenders, report, results, single, tenants, workloads
+from bench import contenders, report, single, tenants, workloads
 from bench.contenders import Certificates, Contender, Server
 from bench.generator import Generator
 from bench.results import Results
+from bench.workloads import Workload
 
-PARTS = ("table", "flight", "objects", "tenants", "single")
+PARTS = ("table", "workers", "grpcio", "flight", "objects", "million", "tenants", "slow")
 _TENANT_SECONDS = 120.0
 
 
@@ -35,11 +36,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fetch-bench-", dir=options.dir) as directory:
         for part in options.parts:
             try:
-                for record in _part(part, options, Generator(Path(program)), found, Path(directory)):
+                for record in _part(part, options, Generator(Path(program)), found, Path(directory) / part):
                     run.add(part, record)
             except (RuntimeError, grpc.RpcError) as error:
                 run.add("failed", {"part": part, "why": str(error)})  # the other parts are worth having
-    sys.stdout.write(report.table(results.read(run.path, "table")))
+    sys.stdout.write(report.tables(run.path))
     for path in report.draw(run.path):
         sys.stderr.write(f"drawn in {path}\n")
     sys.stderr.write(f"stored in {run.path}\n")
@@ -51,28 +52,51 @@ def _part(
     fast = [contender for contender in found if contender.name != "kine"]
     fetches = [contender for contender in found if contender.name.startswith("fetch")]
     if part == "table":
-        for turn in range(options.rounds):
-            with _started(found, directory / f"table{turn}") as servers:
-                yield from workloads.interleaved(generator, servers, workloads.table(options.objects), turn)
+        yield from _compared(generator, found, workloads.table(options.objects), options.rounds, directory)
+    elif part == "workers":
+        compared = [it for fetch in fetches for it in (fetch, contenders.with_workers(fetch, 2))]
+        yield from _compared(generator, compared, workloads.requests(options.objects), options.rounds, directory)
+    elif part == "grpcio":
+        compared = [contenders.BARE, *(it for it in found if it.name in ("fetch-grpcio", "kine"))]
+        yield from _compared(generator, compared, workloads.requests(options.objects), options.rounds, directory)
     elif part == "flight":
-        with _started(fast, directory / part) as servers:
+        with _started(fast, directory) as servers:
             yield from workloads.more_in_flight(generator, servers, options.objects)
     elif part == "objects":
-        counts = (*workloads.OBJECTS, 1_000_000) if options.million else workloads.OBJECTS
-        with _started(fast, directory / part) as servers:
-            yield from workloads.more_objects(generator, servers, counts)
-            yield from ({"memory_with": sum(counts), "server": it.contender.name, **it.memory()} for it in servers)
-        for server in servers:
-            yield single.restart(server, sum(counts))
+        yield from _more_objects(generator, fast, workloads.OBJECTS, directory)
+    elif part == "million":
+        yield from _more_objects(generator, fetches[:1], workloads.MANY_OBJECTS, directory)
     elif part == "tenants":
         for contender in fetches:
-            with _started([contender], directory / part) as (server,):
+            with _started([contender], directory) as (server,):
                 yield tenants.cold(server)
                 yield from asyncio.run(_idle_tenants(server))
-    elif part == "single":
-        with _started(fast, directory / part) as servers:
+    elif part == "slow":
+        with _started(fast, directory) as servers:
             for server in servers:
                 yield from single.slow_watchers(generator, server)
+
+
+def _compared(
+    generator: Generator, compared: list[Contender], lines: list[Workload], rounds: int, directory: Path
+) -> Iterator[dict[str, Any]]:
+    for turn in range(rounds):
+        with _started(compared, directory / f"round{turn}") as servers:
+            yield from workloads.interleaved(generator, servers, lines, turn)
+
+
+def _more_objects(
+    generator: Generator, compared: list[Contender], counts: Sequence[int], directory: Path
+) -> Iterator[dict[str, Any]]:
+    """Starts on nothing, lists ever more objects, and starts again on them."""
+    issued = Certificates(directory / "certs")
+    for contender in compared:
+        yield single.start(contender, directory / "empty" / contender.name, issued, 0)
+    with _started(compared, directory, issued) as servers:
+        yield from workloads.more_objects(generator, servers, counts)
+        yield from ({"server": it.contender.name, "listed": sum(counts), **it.memory()} for it in servers)
+    for contender in compared:
+        yield single.start(contender, directory / contender.name, issued, sum(counts))
 
 
 async def _idle_tenants(server: Server) -> list[dict[str, Any]]:
@@ -80,8 +104,8 @@ async def _idle_tenants(server: Server) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _started(found: list[Contender], directory: Path) -> Iterator[list[Server]]:
-    issued = Certificates(directory / "certs")
+def _started(found: list[Contender], directory: Path, issued: Certificates | None = None) -> Iterator[list[Server]]:
+    issued = issued or Certificates(directory / "certs")
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(contender.start(directory / contender.name, issued)) for contender in found]
 
@@ -93,7 +117,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--dir", type=Path, default=Path("/var/tmp"), help="where data lies: on a disk, fsync counts")
     parser.add_argument("--objects", type=int, default=5_000, help="objects in the table's workloads")
     parser.add_argument("--rounds", type=int, default=3, help="how often the table's workloads run")
-    parser.add_argument("--million", action="store_true", help="list 1,000,000 objects, too")
     options = parser.parse_args()
     if not set(options.parts) <= set(PARTS):
         parser.error(f"the parts are {', '.join(PARTS)}")

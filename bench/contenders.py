@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
@@ -54,6 +54,8 @@ class Contender:
     command: Sequence[str]
     streams: bool = True
     """Whether it serves RangeStream."""
+    secure: bool = True
+    """Whether it is spoken to over mTLS."""
 
     @contextmanager
     def start(self, directory: Path, issued: Certificates) -> "Iterator[Server]":
@@ -95,7 +97,7 @@ class Server:
 
     def answers(self) -> bool:
         """Whether it serves a read, asked for at most a fifth of a second."""
-        with grpc.secure_channel(self.address, self.issued.credentials()) as channel:
+        with self._channel() as channel:
             try:
                 get(channel, b"/started", 0.2)
             except grpc.RpcError:
@@ -103,10 +105,15 @@ class Server:
                 return False
             return True
 
+    def _channel(self) -> grpc.Channel:
+        if self.contender.secure:
+            return grpc.secure_channel(self.address, self.issued.credentials())
+        return grpc.insecure_channel(self.address)
+
     def cpu(self) -> float:
-        """Seconds of CPU that the process has taken, user and system."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) * _TICK
+        """Seconds of CPU that the process and its workers have taken, user and system."""
+        workers = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return _cpu(str(self.pid)) + sum(map(_cpu, workers))
 
     def memory(self) -> dict[str, int]:
         """Bytes by kind: what is resident, its anonymous part, and the share of it that is this process's."""
@@ -114,6 +121,11 @@ class Server:
         lines = Path(f"/proc/{self.pid}/status").read_text() + Path(f"/proc/{self.pid}/smaps_rollup").read_text()
         found = (line.split() for line in lines.splitlines() if line.partition(":")[0] in kinds)
         return {kinds[parts[0].rstrip(":")]: int(parts[1]) * 1024 for parts in found}
+
+
+def _cpu(pid: str) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * _TICK
 
 
 def get(channel: grpc.Channel, key: bytes, timeout: float) -> rpc_pb2.RangeResponse:
@@ -149,6 +161,16 @@ def find(cluster_file: Path | None) -> tuple[list[Contender], list[str]]:
         else:
             found.append(Contender(name, (binary, *flags), streams=name != "kine"))
     return found, missing
+
+
+def with_workers(contender: Contender, workers: int) -> Contender:
+    """The same fetch as several processes."""
+    return replace(
+        contender, name=f"{contender.name}, {workers} workers", command=(*contender.command, f"--workers={workers}")
+    )
+
+
+BARE = Contender("bare grpcio", (sys.executable, "-m", "bench.bare", "{port}"), secure=False)
 
 
 def free_port() -> int:

@@ -45,11 +45,13 @@ class Generator:
 
         :raises RuntimeError: it failed; with what it said
         """
-        issued = server.issued
-        command = [str(self.path), f"-endpoints=https://{server.address}", f"-workloads={workload}"]
-        command += [f"-cacert={issued.path('ca.crt')}", f"-cert={issued.path(issued.tenant + '.crt')}"]
-        command += [f"-key={issued.path(issued.tenant + '.key')}", f"-prefix=/registry/{prefix}/"]
-        command += [f"-timeout={_SECONDS}s", *(f"-{name}={value}" for name, value in options.items())]
+        issued, secure = server.issued, server.contender.secure
+        command = [str(self.path), f"-workloads={workload}", f"-prefix=/registry/{prefix}/", f"-timeout={_SECONDS}s"]
+        command += [f"-endpoints={'https' if secure else 'http'}://{server.address}"]
+        if secure:
+            command += [f"-cacert={issued.path('ca.crt')}", f"-cert={issued.path(issued.tenant + '.crt')}"]
+            command += [f"-key={issued.path(issued.tenant + '.key')}"]
+        command += [f"-{name}={value}" for name, value in options.items()]
         before = server.cpu()
         ran = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
         cpu = server.cpu() - before

@@ -1,4 +1,4 @@
-"""What is shown of a run: the table of medians with their ratios to etcd, in Markdown, and the plots."""
+"""What is shown of a run: tables in Markdown, and plots."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,32 +10,122 @@ from bench import plots, results
 PLOTS = Path(__file__).parent.parent / "docs" / "plots"
 _REFERENCE = "etcd"
 
+_NATIVE = "fetch-native"
+_BARE = "bare grpcio"
+_MIB = 2**20
+_KINDS = ("anonymous", "proportional")
+
 Records = Sequence[dict[str, Any]]
+Cells = Sequence[str]
 
 
-def table(records: Records) -> str:
+def tables(path: Path) -> str:
+    """All tables that the run stored at `path` has figures for."""
+    sections = (
+        ("The table", _compared(results.read(path, "table"), _REFERENCE)),
+        ("Workers", _compared(results.read(path, "workers"), _NATIVE)),
+        ("grpcio's own server", _compared(results.read(path, "grpcio"), _BARE)),
+        ("More in flight", _in_flight(results.read(path, "flight"))),
+        ("More objects", _lists(results.read(path, "objects")) + _starts(results.read(path, "objects"))),
+        ("A million objects", _lists(results.read(path, "million")) + _starts(results.read(path, "million"))),
+        ("Tenants", _tenants(results.read(path, "tenants"))),
+        ("A watcher that does not read", _slow(results.read(path, "slow"))),
+    )
+    return "".join(f"## {title}\n\n{text}\n" for title, text in sections if text)
+
+
+def _compared(records: Records, reference: str) -> str:
     """The medians of the rounds by workload and server.
 
-    Each figure is followed by its ratio to etcd's of the same run; of rates more is better, of all else less.
+    Each figure is followed by its ratio to the reference's of the same run; of rates more is better, of all else less.
     """
     servers = _ordered({record["server"] for record in records})
-    lines = [
-        "| workload | figure | " + " | ".join(servers) + " |",
-        "|---|---|" + "---|" * len(servers),
-    ]
+    rows: list[Cells] = []
     for workload in dict.fromkeys(record["workload"] for record in records):
-        for figure, unit, form in (
-            ("rate", "/s", ",.0f"),
-            ("cpu", "µs", ",.1f"),
-            ("p50", "ms", ".2f"),
-            ("p99", "ms", ".2f"),
+        for figure, name, form in (
+            ("rate", "rate, /s", ",.0f"),
+            ("cpu", "CPU, µs", ",.1f"),
+            ("p50", "p50, ms", ".2f"),
+            ("p99", "p99, ms", ".2f"),
         ):
             values = {server: _median(records, workload, server, figure) for server in servers}
-            reference = values.get(_REFERENCE)
-            cells = [_cell(values[server], reference if server != _REFERENCE else None, form) for server in servers]
-            name = {"rate": "rate", "cpu": "CPU"}.get(figure, figure)
-            lines.append(f"| {workload if figure == 'rate' else ''} | {name}, {unit} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            base = values.get(reference)
+            cells = [_cell(values[server], None if server == reference else base, form) for server in servers]
+            rows.append([workload if figure == "rate" else "", name, *cells])
+    return _grid(["workload", "figure", *servers], rows)
+
+
+def _in_flight(records: Records) -> str:
+    servers = _ordered({record["server"] for record in records})
+    found = {(record["in_flight"], record["work"], record["server"]): record for record in records}
+    rows = [
+        [
+            str(count),
+            work,
+            *("{rate:,.0f}/s, p99 {p99:.1f} ms, {cpu:,.0f} µs".format(**found[count, work, it]) for it in servers),
+        ]
+        for count, work in dict.fromkeys((record["in_flight"], record["work"]) for record in records)
+    ]
+    return _grid(["in flight", "", *servers], rows)
+
+
+def _lists(records: Records) -> str:
+    listed = [record for record in records if "work" in record]
+    servers = _ordered({record["server"] for record in listed})
+    found = {(record["objects"], record["work"], record["server"]): record for record in listed}
+    rows = [
+        [
+            f"{count:,}",
+            {"list": "pages of 500", "stream": "RangeStream"}[work],
+            *("{rate:,.0f}/s, {cpu:.1f} µs".format(**found[count, work, it]) for it in servers),
+        ]
+        for count, work in sorted({(record["objects"], record["work"]) for record in listed})
+    ]
+    return _grid(["objects", "one whole list: objects/s, CPU by object", *servers], rows)
+
+
+def _starts(records: Records) -> str:
+    rows: list[Cells] = []
+    for record in records:
+        memory = [f"{record[kind] / _MIB:,.0f}" for kind in ("anonymous", "resident") if kind in record]
+        if "listed" in record:
+            rows.append([record["server"], f"having written and listed {record['listed']:,}", "", *memory])
+        elif "seconds" in record:
+            what = f"started on {record['stored']:,}" if record["stored"] else "started on nothing"
+            rows.append([record["server"], what, f"{record['seconds']:.2f}", *memory])
+    return _grid(["server", "", "to the first answer, s", "anonymous memory, MiB", "resident, MiB"], rows)
+
+
+def _tenants(records: Records) -> str:
+    rows = [
+        [record["server"], f"{record['tenants']:,}", *(f"{record[kind] / _MIB:,.0f}" for kind in _KINDS)]
+        for record in records
+        if "tenants" in record
+    ]
+    cold = [
+        [record["server"], *(f"{record[name]:.1f}" for name in ("cold_p50", "cold_max", "connecting_p50"))]
+        for record in records
+        if "cold_p50" in record
+    ]
+    return _grid(["server", "idle tenants", "anonymous, MiB", "Pss, MiB"], rows) + _grid(
+        ["server", "first request of a new tenant: p50, ms", "slowest, ms", "connecting before it: p50, ms"], cold
+    )
+
+
+def _slow(records: Records) -> str:
+    rows = [
+        [it["server"], str(it["not_reading"]), f"{it['p50']:.1f} ms", f"{it['p99']:.1f} ms", f"{it['cpu']:.0f} µs"]
+        for it in records
+    ]
+    return _grid(["server", "not reading", "p50", "p99", "CPU"], rows)
+
+
+def _grid(headings: Cells, rows: Sequence[Cells]) -> str:
+    """A table in Markdown; nothing without rows."""
+    if not rows:
+        return ""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines) + "\n"
 
 
 def draw(path: Path) -> list[Path]:
@@ -61,10 +151,10 @@ def draw(path: Path) -> list[Path]:
     memory = results.read(path, "tenants")
     if memory:
         in_mib = [
-            {**record, "kind": kind, "MiB": record[kind] / 2**20}
+            {**record, "kind": kind, "MiB": record[kind] / _MIB}
             for record in memory
             if "tenants" in record
-            for kind in ("anonymous", "proportional")
+            for kind in _KINDS
         ]
         drawn.append(PLOTS / "tenants.svg")
         plots.write(
@@ -92,5 +182,5 @@ def _cell(value: float | None, reference: float | None, form: str) -> str:
 
 
 def _ordered(servers: set[str]) -> list[str]:
-    order = ("fetch-native", "fetch-grpcio", _REFERENCE, "kine")
-    return sorted(servers, key=lambda server: order.index(server) if server in order else len(order))
+    order = (_BARE, _NATIVE, f"{_NATIVE}, 2 workers", "fetch-grpcio", "fetch-grpcio, 2 workers", _REFERENCE, "kine")
+    return sorted(servers, key=order.index)

@@ -4,11 +4,12 @@ import queue
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
 
-from bench.contenders import Server
+from bench.contenders import Certificates, Contender, Server
 from bench.generator import Generator
 from fetch.api import rpc_pb2
 
@@ -17,17 +18,12 @@ _WRITES = 3_000
 _PREFIX = "slow"
 
 
-def restart(server: Server, stored: int) -> dict[str, Any]:
-    """Seconds from the start of the process to its first answer, on the data of a server that has ended."""
+def start(contender: Contender, directory: Path, issued: Certificates, stored: int) -> dict[str, Any]:
+    """Seconds from the start of the process to its first answer, on a directory in which `stored` objects lie."""
     began = time.monotonic()
-    with server.contender.start(server.directory, server.issued) as again:
+    with contender.start(directory, issued) as server:
         seconds = time.monotonic() - began
-        return {
-            "server": server.contender.name,
-            "measure": f"start with {stored} keys",
-            "seconds": seconds,
-            **again.memory(),
-        }
+        return {"server": contender.name, "stored": stored, "seconds": seconds, **server.memory()}
 
 
 def slow_watchers(generator: Generator, server: Server) -> Iterator[dict[str, Any]]:
@@ -37,8 +33,7 @@ def slow_watchers(generator: Generator, server: Server) -> Iterator[dict[str, An
             for _ in range(watchers):
                 stack.enter_context(_unread_watch(server))
             figures = generator.run(server, "put", _PREFIX, total=_WRITES, clients=8, conns=1)
-        measure = f"writes with {watchers} watchers that do not read"
-        yield {"server": server.contender.name, "measure": measure, **figures.record(), **server.memory()}
+        yield {"server": server.contender.name, "not_reading": watchers, **figures.record(), **server.memory()}
 
 
 @contextmanager

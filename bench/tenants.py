@@ -83,8 +83,7 @@ def cold(server: Server) -> dict[str, Any]:
             connecting.append((connected - began) * 1000)
     return {
         "server": server.contender.name,
-        "measure": "first request of a cold tenant",
-        "p50": median(first),
-        "max": max(first),
+        "cold_p50": median(first),
+        "cold_max": max(first),
         "connecting_p50": median(connecting),
     }

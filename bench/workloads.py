@@ -9,6 +9,7 @@ from bench.generator import Generator
 
 IN_FLIGHT = (1, 4, 16, 64, 256)
 OBJECTS = (1_000, 10_000, 100_000)
+MANY_OBJECTS = (10_000, 1_000_000)
 _BUSY = {"clients": 64, "conns": 4}
 _ONE = {"clients": 1, "conns": 1}
 
@@ -38,6 +39,11 @@ def table(total: int) -> list[Workload]:
         Workload("create, one client", "create", "one", one),
         Workload("get, one client", "get", "one", one),
     ]
+
+
+def requests(total: int) -> list[Workload]:
+    """Those lines of the table that are made of single requests, of many clients."""
+    return [workload for workload in table(total) if workload.name in ("create", "get", "update", "delete")]
 
 
 def interleaved(
@@ -70,7 +76,7 @@ def more_objects(generator: Generator, servers: Sequence[Server], counts: Sequen
         options = {"total": count, **_BUSY}
         for server in servers:
             generator.run(server, "create", f"objects{count}", **options)
-        lists = max(min(100_000 // count, 20), 3)
+        lists = max(min(300_000 // count, 20), 1)
         for work in ("list", "stream"):
             for server in servers:
                 if work == "stream" and not server.contender.streams:

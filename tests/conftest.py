@@ -23,20 +23,25 @@ NOT_RUN = pytest.StashKey[Counter[Missing]]()
 """How many tests want an endpoint that is not there."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--without-etcd", action="store_true", help="leave out what etcd alone does, but not comparisons")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "since(major, minor, why): what an etcd before that release does not do")
     config.stash[NOT_RUN] = Counter()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out the tests of endpoints that are not there."""
+    """Leaves out the tests of endpoints that are not there, and those of etcd where it is not asked for."""
+    unwanted = ENDPOINTS[0] if config.getoption("--without-etcd") else None
     run: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         missing = [parameter for parameter in parameters if isinstance(parameter, Missing)]
         config.stash[NOT_RUN].update(missing)
-        (left_out if missing else run).append(item)
+        (left_out if missing or unwanted in parameters else run).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = run
 
