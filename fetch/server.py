@@ -92,7 +92,7 @@ def _relax_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS, 50, 100)
+    gc.set_threshold(_YOUNG_OBJECTS, 10, 10)
 
 
 @contextlib.asynccontextmanager

@@ -304,10 +304,14 @@ class Hub:
             return
         feed.leave(watcher)
         if not feed.watchers:
-            span = watcher.begin, watcher.end
-            del self._feeds[span]
-            if self._ranges.pop(span, None) is None:
-                del self._single[watcher.begin]
+            self._forget(feed)
+
+    def _forget(self, feed: _Feed) -> None:
+        """Lets go of a feed that nobody watches: it would hold whatever happens, and nobody would take it."""
+        span = feed.begin, feed.end
+        del self._feeds[span]
+        if self._ranges.pop(span, None) is None:
+            del self._single[feed.begin]
 
     async def _start(self) -> None:
         if self.position >= 0:
@@ -370,6 +374,8 @@ class Hub:
                     matched.setdefault(id(feed), (feed, []))[1].append(event)
         for feed, happened in matched.values():
             feed.append(happened)
+            if not feed.watchers:  # they have all been left behind
+                self._forget(feed)
 
 
 def _delivery(events: list[StoredEvent], prev_kv: bool, revision: int, joined: bytes | None = None) -> Delivery:

@@ -122,3 +122,11 @@ async def test_nothing_is_held_when_nobody_watches(engine: StorageEngine) -> Non
     engine.watches.cancel_key_watch(watcher)
     await put(engine, b"k", VALUE)
     assert (engine.watches.watchers, engine.watches._feeds) == (0, {})
+
+
+async def test_nothing_is_held_when_all_who_watch_have_been_left_behind(engine: StorageEngine) -> None:
+    for _ in range(3):
+        await watch(engine, b"k", b"l")
+    for _ in range(PUTS):
+        await put(engine, b"k", VALUE)
+    assert (engine.watches.watchers, engine.watches._feeds) == (3, {})
