@@ -10,11 +10,13 @@ from typing import Any
 import grpc
 
 from bench.contenders import Certificates, Contender, Server
-from bench.generator import Generator
+from bench.generator import Figures, Generator
 from fetch.api import rpc_pb2
 
 _SLOW_WATCHERS = 20
 _WRITES = 3_000
+_FILLING = 6_000
+"""Writes after which nothing more fits between the server and those who do not read."""
 _PREFIX = "slow"
 
 
@@ -32,8 +34,14 @@ def slow_watchers(generator: Generator, server: Server) -> Iterator[dict[str, An
         with ExitStack() as stack:
             for _ in range(watchers):
                 stack.enter_context(_unread_watch(server))
-            figures = generator.run(server, "put", _PREFIX, total=_WRITES, clients=8, conns=1)
+            if watchers:
+                _write(generator, server, _FILLING)
+            figures = _write(generator, server, _WRITES)
         yield {"server": server.contender.name, "not_reading": watchers, **figures.record(), **server.memory()}
+
+
+def _write(generator: Generator, server: Server, writes: int) -> Figures:
+    return generator.run(server, "put", _PREFIX, total=writes, clients=8, conns=1)
 
 
 @contextmanager
