@@ -183,10 +183,11 @@ def free_port() -> int:
 
 def _fetch(transport: str, cluster_file: Path | None) -> Contender:
     store = f"--fdb-cluster-file={cluster_file}" if cluster_file else "--data-dir={dir}/data"
-    flags = ("--listen-client-urls=https://127.0.0.1:{port}", f"--transport={transport}", store, *_OWN_TLS)
+    flags = ("--listen-client-urls=https://127.0.0.1:{port}", f"--transport={transport}", store, _QUOTA, *_OWN_TLS)
     return Contender(f"fetch-{transport}", (sys.executable, "-m", "fetch", "serve", "--log-level=warning", *flags))
 
 
+_QUOTA = "--quota-backend-bytes=8589934592"  # a million objects and their events are more than the 2 GiB of both
 _OWN_TLS = ("--cert-file={certs}/server.crt", "--key-file={certs}/server.key", "--trusted-ca-file={certs}/ca.crt")
 _ETCD = (
     "--data-dir={dir}/data",
@@ -197,7 +198,7 @@ _ETCD = (
     "--initial-cluster=default=http://127.0.0.1:{peer}",
     "--client-cert-auth",
     "--log-level=error",
-    "--quota-backend-bytes=8589934592",
+    _QUOTA,
     # the gateway is a client of its own, with the server's certificate, which is none for clients
     "--enable-grpc-gateway=false",
     *_OWN_TLS,
