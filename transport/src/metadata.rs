@@ -49,7 +49,9 @@ pub fn received(headers: &HeaderMap) -> Vec<(&str, Value)> {
 /// Adds one pair to the headers that go out; what HTTP/2 or gRPC does not allow is an error with a sentence.
 pub fn append(headers: &mut HeaderMap, key: &str, value: &[u8]) -> Result<(), String> {
     let refused = || format!("metadata was invalid: {key:?}");
-    if key.starts_with("grpc-") && key != "grpc-status-details-bin" && !key.ends_with("-bin") || key.starts_with(':') {
+    // A handler may tell its client when to try again (gRPC's A6); what else begins so is the transport's to say.
+    let reserved = key.starts_with("grpc-") && key != "grpc-retry-pushback-ms" && !key.ends_with("-bin");
+    if reserved || key.starts_with(':') {
         return Err(refused());
     }
     // HeaderName would lower the case silently; grpcio refuses upper case, and so do we.
