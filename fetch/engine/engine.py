@@ -26,6 +26,7 @@ from fetch.engine.batch import Batch, Mutate, Report, Writer, unpack_usage
 from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, unpack_revision
 from fetch.engine.operations import Outcome
 from fetch.engine.reads import EVERYTHING, Counts, Found, View, arranged, chunks, collect, find, needed
+from fetch.engine.turns import Turns
 from fetch.engine.watch import Hub
 from fetch.stores.protocol import SnapshotExpired, Store
 
@@ -66,10 +67,15 @@ class StorageEngine:
         mutate: Mutate,
         report: Report,
         granted: Callable[[lease.Grant], None],
+        turns: Turns,
     ) -> None:
-        """`quota` in bytes, 0 for none; `report` is told of batches and deliveries, `granted` of each lease."""
+        """`quota` in bytes, 0 for none; `report` is told of batches and deliveries, `granted` of each lease.
+
+        `turns` are those that all tenants' long work takes.
+        """
         self.tenant = tenant
         self.quota = quota
+        self.turns = turns
         self._store = store
         self._layout = Layout(prefix, store.shared_prefix)
         self.watches = Hub(store, self._layout, functools.partial(report, tenant))

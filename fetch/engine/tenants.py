@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from fetch.engine.batch import Mutate, Report
 from fetch.engine.engine import StorageEngine
 from fetch.engine.lease import Reaper
+from fetch.engine.turns import Turns
 from fetch.stores.protocol import Store
 
 
@@ -30,6 +31,7 @@ class Tenants:
         self._allowed = allowed
         self._mutate = mutate
         self._report = report
+        self._turns = Turns()
         self._open: dict[str, StorageEngine] = {}
         self._opening: dict[str, asyncio.Task[StorageEngine]] = {}
         self._reaper = Reaper(store, self._expire)
@@ -74,7 +76,9 @@ class Tenants:
 
     async def _create(self, name: str) -> StorageEngine:
         prefix = await self.store.open_tenant(name)
-        engine = StorageEngine(name, self.store, prefix, self._quota, self._mutate, self._report, self._reaper.granted)
+        engine = StorageEngine(
+            name, self.store, prefix, self._quota, self._mutate, self._report, self._reaper.granted, self._turns
+        )
         await engine.resume()
         self._open[name] = engine
         return engine
