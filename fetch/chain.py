@@ -17,6 +17,8 @@ import asyncio
 import functools
 import importlib.metadata
 import inspect
+import logging
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 REQUEST_GROUP = "fetch.interceptors"
 OPERATION_GROUP = "fetch.transaction_interceptors"
+
+logger = logging.getLogger(__name__)
 
 
 class ChainError(Exception):
@@ -282,11 +286,25 @@ def wrap(method: str, handler: grpc.RpcMethodHandler, links: Sequence[Link]) -> 
     return grpc.unary_unary_rpc_method_handler(serve_unary)
 
 
+_INTERNAL = grpc.StatusCode.INTERNAL, "etcdserver: internal error"
+"""Clients of etcd try again after INTERNAL, and give up after the UNKNOWN that gRPC would send."""
+
+
 async def _serve(answer: Proceed, call: Call) -> Any:
     try:
         return await answer(call)
     except (errors.EtcdError, DecodeError, StoreUnavailable) as error:
         await call.context.abort(*status_of(error))
+    except grpc.aio.AbortError:
+        raise  # the call has its status
+    except Exception:
+        if call.context.done():
+            raise  # nobody waits for an answer any more, which may be what failed
+        # what nobody foresaw is told to the log alone: its text may hold anything, other tenants' names included
+        number = secrets.token_hex(4)
+        logger.exception("%s failed: internal error %s", call.method, number)
+        code, text = _INTERNAL
+        await call.context.abort(code, f"{text} {number}")
 
 
 def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
@@ -301,7 +319,7 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
         case asyncio.CancelledError():
             return grpc.StatusCode.CANCELLED, "the client hung up"
         case _:
-            return grpc.StatusCode.UNKNOWN, repr(error)
+            return _INTERNAL
 
 
 class _Foreign:

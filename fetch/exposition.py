@@ -1,7 +1,7 @@
 """Metrics as text, in the format that Prometheus scrapes (version 0.0.4).
 
 Names follow OpenTelemetry's rules for Prometheus: what is no letter or digit becomes an underscore, the unit is
-appended, and counters end in `_total`. Names that are etcd's have neither dots nor units and stay as they are.
+appended, and counters end in `_total`. Names that are etcd's stay as they are: not all of its counters end so.
 """
 
 import math
@@ -26,7 +26,7 @@ def name_of(metric: Metric) -> str:
     unit = _UNITS.get(metric.unit or "")
     if unit and not name.endswith("_" + unit):
         name += "_" + unit
-    if _is_counter(metric) and not name.endswith("_total"):
+    if _is_counter(metric) and not name.endswith("_total") and not name.startswith("etcd_"):
         name += "_total"
     return name
 

@@ -1,5 +1,8 @@
 """Logs: lines for people, or JSON for machines; both with the trace that a line belongs to.
 
+What clients send may be part of a line, and is never more than that: line breaks and what else a terminal would obey
+are escaped, and a value with blanks stands in quotes.
+
 A JSON line has etcd's fields (`level`, `ts`, `caller`, `msg`), the trace's ids when there is one, and whatever the call
 passed as `extra={"fields": {…}}`.
 """
@@ -48,8 +51,25 @@ class Lines(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
         """The line without a stack trace."""
-        fields = "".join(f" {name}={value}" for name, value in fields_of(record).items())
-        return super().formatMessage(record) + fields
+        fields = "".join(f" {name}={_quoted(str(value))}" for name, value in fields_of(record).items())
+        return escaped(super().formatMessage(record)) + fields
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  logging's name
+        """The stack trace, whose last line may have what a client sent."""
+        return "\n".join(escaped(line) for line in super().formatException(ei).split("\n"))
+
+
+def escaped(text: str) -> str:
+    """The text with what is not printable as Python would write it."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def _quoted(value: str) -> str:
+    if value and value.isprintable() and not any(letter in value for letter in ' "='):
+        return value
+    return '"' + escaped(value.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:

@@ -6,6 +6,7 @@ that etcd's alert on a full database fires for the tenant that is full. For tena
 fullest of them counts.
 """
 
+import functools
 import operator
 import os
 import resource
@@ -17,6 +18,7 @@ from opentelemetry import trace
 
 from fetch.engine.batch import Committed, Delivered
 from fetch.engine.engine import StorageEngine
+from fetch.engine.layout import NEVER
 from fetch.engine.tenants import Tenants
 from fetch.instruments import COUNTS, OTHER, Instruments, Labels
 from fetch.stores.protocol import Store, StoreUnavailable
@@ -28,15 +30,19 @@ _OF_ENGINE = Callable[[StorageEngine], float]
 
 @dataclass(slots=True)
 class _Usage:
+    """What was last heard of a tenant."""
+
     stored_bytes: int
     keys: int
+    revision: int
+    compacted: int
 
 
 class Observation:
     """Takes reports from the engines, and reads their state when somebody collects."""
 
     def __init__(self, instruments: Instruments) -> None:
-        self._instruments = instruments
+        self.instruments = instruments
         self._names = instruments.tenants
         self._tracer = trace.get_tracer("fetch")
         self._traces = is_tracing()
@@ -50,6 +56,11 @@ class Observation:
         self._failed.add((), 0)
         self._events = counter("etcd_debugging_mvcc_events_total", "Events that watches were given.")
         self._events.add((), 0)
+        self._puts = counter("etcd_mvcc_put_total", "Keys put.")
+        self._deletes = counter("etcd_mvcc_delete_total", "Keys deleted.")
+        self._txns = counter("etcd_mvcc_txn_total", "Writes that changed more than one key.")
+        for total in (self._puts, self._deletes, self._txns):
+            total.add((), 0)
         self._durable = 0
         self._sent = counter("fetch.events.sent", "Events that watches were given.", _TENANT)
         self._lag = histogram("fetch.watch.lag", "From a commit until a watch is given it.", _TENANT, "s")
@@ -77,7 +88,12 @@ class Observation:
             self._failed.add((), what.writes)
         else:
             self._durable += what.writes
-            self._usage[tenant] = _Usage(what.stored_bytes, what.keys)
+            self._puts.add((), what.puts)
+            self._deletes.add((), what.deletes)
+            self._txns.add((), what.txns)
+            before = self._usage.get(tenant)
+            compacted = NEVER if before is None else before.compacted
+            self._usage[tenant] = _Usage(what.stored_bytes, what.keys, what.revision, compacted)
         if self._traces:
             for caller in what.callers:
                 caller.run(self._trace_commit, what)
@@ -89,19 +105,31 @@ class Observation:
             for engine in tenants.engines():
                 if engine.tenant not in self._usage or self._names.label(engine.tenant) != OTHER:
                     status = await engine.status()
-                    self._usage[engine.tenant] = _Usage(status.stored_bytes, status.keys)
+                    self._usage[engine.tenant] = _Usage(
+                        status.stored_bytes, status.keys, status.revision, status.compacted
+                    )
             self._has_leader = True
         except StoreUnavailable:
             self._has_leader = False
+
+    def identify(self, version: str, member: int) -> None:
+        """Declares who answers: the version of etcd whose behaviour is served, and the ID of its member."""
+        cluster = version.rpartition(".")[0]
+        for name, label, value in (
+            ("etcd_server_version", "server_version", version),
+            ("etcd_cluster_version", "cluster_version", cluster),
+            ("etcd_server_id", "server_id", f"{member:x}"),
+        ):
+            self.instruments.observe(name, f"1, for the label {label}.", functools.partial(_one, value), (label,))
 
     def watch_over(self, tenants: Tenants, quota: int) -> None:
         """Declares what is read off the tenants' engines. `quota` in bytes for each, 0 for none."""
 
         def total(name: str, description: str, read: _OF_ENGINE) -> None:
-            self._instruments.observe(name, description, lambda: [((), sum(map(read, tenants.engines())))])
+            self.instruments.observe(name, description, lambda: [((), sum(map(read, tenants.engines())))])
 
         def by_tenant(name: str, description: str, read: _OF_ENGINE, combine: "_Combine") -> None:
-            self._instruments.observe(
+            self.instruments.observe(
                 name,
                 description,
                 lambda: self._labelled(((engine.tenant, read(engine)) for engine in tenants.engines()), combine),
@@ -121,7 +149,7 @@ class Observation:
         by_tenant("etcd_server_quota_backend_bytes", "What a tenant may store; 0: no bound.", lambda _: quota, max)
 
     def _observe_store(self) -> None:
-        observe = self._instruments.observe
+        observe = self.instruments.observe
         for name in ("etcd_server_proposals_committed_total", "etcd_server_proposals_applied_total"):
             observe(name, "Writes that are durable.", lambda: [((), self._durable)])
         observe("etcd_server_has_leader", "1 while the store answers.", lambda: [((), float(self._has_leader))])
@@ -130,20 +158,27 @@ class Observation:
         observe(
             "fetch.store.size", "What the whole store takes up on its disks.", lambda: [((), self._size)], unit="By"
         )
+
+        def by_tenant(name: str, description: str, read: Callable[[_Usage], float]) -> None:
+            def values() -> Iterable[tuple[Labels, float]]:
+                return self._labelled(((tenant, read(usage)) for tenant, usage in list(self._usage.items())), max)
+
+            observe(name, description, values, _TENANT)
+
         for name in ("etcd_mvcc_db_total_size_in_bytes", "etcd_mvcc_db_total_size_in_use_in_bytes"):
-            observe(name, "What a tenant has stored. Freed space is reused.", self._stored_bytes, _TENANT)
-        observe("fetch.keys", "Keys of a tenant.", self._keys, _TENANT)
+            by_tenant(name, "What a tenant has stored. Freed space is reused.", lambda usage: usage.stored_bytes)
+        by_tenant("fetch.keys", "Keys of a tenant.", lambda usage: usage.keys)
+        by_tenant("etcd_debugging_mvcc_current_revision", "A tenant's revision.", lambda usage: usage.revision)
+        by_tenant(
+            "etcd_debugging_mvcc_compact_revision",
+            "The revision that a tenant was last compacted at; -1: never.",
+            lambda usage: usage.compacted,
+        )
         observe(
             "etcd_debugging_mvcc_keys_total",
             "Keys of all tenants.",
             lambda: [((), sum(usage.keys for usage in list(self._usage.values())))],
         )
-
-    def _stored_bytes(self) -> Iterable[tuple[Labels, float]]:
-        return self._labelled(((tenant, usage.stored_bytes) for tenant, usage in list(self._usage.items())), max)
-
-    def _keys(self) -> Iterable[tuple[Labels, float]]:
-        return self._labelled(((tenant, usage.keys) for tenant, usage in list(self._usage.items())), max)
 
     def _labelled(self, values: Iterable[tuple[str, float]], combine: "_Combine") -> Iterable[tuple[Labels, float]]:
         combined: dict[Labels, float] = {}
@@ -192,8 +227,14 @@ def _observe_process(instruments: Instruments) -> None:
         ("process_start_time_seconds", "When it started, since the Unix epoch.", started, False),
         ("process_open_fds", "Open file descriptors.", lambda: len(list(descriptors.iterdir())), False),
         ("process_max_fds", "How many there may be.", lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0], False),
+        ("os_fd_used", "The same as process_open_fds, etcd's name.", lambda: len(list(descriptors.iterdir())), False),
+        ("os_fd_limit", "The same as process_max_fds.", lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0], False),
     ):
         instruments.observe(name, description, _once(read), monotonic=monotonic)
+
+
+def _one(value: str) -> Iterable[tuple[Labels, float]]:
+    return [((value,), 1)]
 
 
 def _once(read: Callable[[], float]) -> Callable[[], Iterable[tuple[Labels, float]]]:

@@ -18,6 +18,7 @@ import grpc
 
 from fetch import chain, listener
 from fetch.config import Settings, connection_hint
+from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.mutations import apply
 from fetch.engine.tenants import Tenants
 from fetch.instruments import Instruments
@@ -27,7 +28,7 @@ from fetch.services.cluster import Cluster
 from fetch.services.health import Health
 from fetch.services.kv import KV
 from fetch.services.lease import Lease
-from fetch.services.maintenance import STORAGE_VERSION, VERSION, Maintenance
+from fetch.services.maintenance import VERSION, Maintenance
 from fetch.services.reflection import Reflection
 from fetch.services.streams import Streams
 from fetch.services.unserved import Auth
@@ -107,6 +108,7 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[None]:
     except TelemetryError as error:
         raise StartError(str(error)) from error
     observation = Observation(instruments)
+    observation.identify(VERSION, MEMBER_ID)
     inner = chain.load(chain.OPERATION_GROUP, settings.transaction_interceptors, settings, instruments=instruments)
     operations = chain.compose(inner, apply)
     try:
@@ -162,9 +164,7 @@ async def _observed(
             await observation.sample(tenants, store)
             await asyncio.sleep(_SAMPLE_SECONDS)
 
-    served = listener.pages(metrics, read, lambda: not streams.stopping)
-    version = listener.constant({"etcdserver": VERSION, "etcdcluster": STORAGE_VERSION, "storage": STORAGE_VERSION})
-    listening = Listener({**served, "/version": version})
+    listening = Listener(listener.pages(metrics, read, lambda: not streams.stopping, observation.instruments))
     sampling = asyncio.create_task(sample()) if telemetry.exports_metrics else None
     try:
         await _listen_for_metrics(listening, settings.listen_metrics_urls)

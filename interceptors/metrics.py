@@ -6,6 +6,7 @@ tenant and kind of operation, for which this stands behind authorization and cla
 Settings: none. `--metrics-tenants` bounds how many tenants have a label of their own.
 """
 
+import re
 import time
 from typing import Any
 
@@ -22,10 +23,28 @@ _STREAMS = {
     "/grpc.health.v1.Health/Watch": "server_stream",
 }
 _METHOD = ("grpc_type", "grpc_service", "grpc_method")
+_APPLIED = {
+    "/etcdserverpb.KV/Put": "Put",
+    "/etcdserverpb.KV/DeleteRange": "DeleteRange",
+    "/etcdserverpb.KV/Txn": "Txn",
+    "/etcdserverpb.KV/Compact": "Compaction",
+    "/etcdserverpb.Lease/LeaseGrant": "LeaseGrant",
+    "/etcdserverpb.Lease/LeaseRevoke": "LeaseRevoke",
+    "/etcdserverpb.Maintenance/Alarm": "Alarm",
+}
+"""What etcd proposes to its raft, by its name for it."""
+
+_RANGES = ("get", "list", "count")
+_VERSION_KEY = "client-api-version"
+_MOST_VERSIONS = 20
+_APPLY_SECONDS = tuple(0.0001 * 2**exponent for exponent in range(20))
 _CODES = {
     code: "OK" if code is grpc.StatusCode.OK else code.name.title().replace("_", "") for code in grpc.StatusCode
 } | {grpc.StatusCode.CANCELLED: "Canceled"}
 """Codes as Go spells them."""
+
+
+_VERSION = re.compile(r"\d{1,2}\.\d{1,2}")
 
 
 class Metrics:
@@ -45,6 +64,20 @@ class Metrics:
         self._received = counter("grpc_server_msg_received_total", "Messages of calls.", _METHOD)
         self._sent = counter("grpc_server_msg_sent_total", "Messages of answers.", _METHOD)
         self._seconds = histogram("grpc_server_handling_seconds", "Time until calls ended.", _METHOD)
+        self._clients = counter(
+            "etcd_server_client_requests_total",
+            "Calls by the version of their client.",
+            ("type", "client_api_version"),
+        )
+        self._versions: set[str] = set()
+        self._ranges = counter("etcd_mvcc_range_total", "Ranges asked for.")
+        self._ranges.add((), 0)
+        self._applied = histogram(
+            "etcd_server_apply_duration_seconds",
+            "Time until what etcd would propose was durable, or refused.",
+            ("version", "op", "success"),
+            bounds=_APPLY_SECONDS,
+        )
         self._bytes_in = counter("etcd_network_client_grpc_received_bytes_total", "Bytes of messages received.")
         self._bytes_out = counter("etcd_network_client_grpc_sent_bytes_total", "Bytes of messages sent.")
         by_kind = ("tenant", "kind")
@@ -58,6 +91,9 @@ class Metrics:
         method = self._methods.get(call.method) or self._learn(call.method)
         tenant = "" if call.tenant is None else self._label(call.tenant.tenant)
         self._started.add(method)
+        self._clients.add(("unary" if method[0] == "unary" else "stream", self._version_of(call)))
+        if call.kind in _RANGES:
+            self._ranges.add(())
         if not call.request_streaming:
             self._take(method, (tenant,), call.request)
         if method[0] != "unary":
@@ -77,8 +113,22 @@ class Metrics:
             seconds = time.perf_counter() - started
             self._handled.add((*method, code))
             self._seconds.record(method, seconds)
+            if (applied := _APPLIED.get(call.method)) is not None:
+                self._applied.record(("v3", applied, "true" if code == "OK" else "false"), seconds)
             self._requests.add((tenant, call.kind, code))
             self._durations.record((tenant, call.kind), seconds)
+
+    def _version_of(self, call: Call) -> str:
+        """What the client says of itself, as far as it is a version; a label that anyone could make up has no end."""
+        for name, value in call.invocation_metadata() or ():
+            if name == _VERSION_KEY:
+                if value in self._versions:
+                    return str(value)
+                if len(self._versions) < _MOST_VERSIONS and _VERSION.fullmatch(value):
+                    self._versions.add(value)
+                    return str(value)
+                break
+        return "unknown"
 
     def _take(self, method: Labels, tenant: Labels, message: bytes) -> None:
         self._received.add(method)

@@ -72,6 +72,7 @@ class Batch:
     events: list[StoredEvent] = field(default_factory=list)
     after_commit: list[Callable[[], None]] = field(default_factory=list)
     mutations: int = 0
+    txns: int = 0
 
     @property
     def sub(self) -> int:
@@ -99,7 +100,8 @@ class Committed:
     """What a batch was, for those who observe it: its size, how often it was evaluated, how long it took.
 
     `callers` are the contexts that its writes were called in, `started` is in nanoseconds since the Unix epoch;
-    `stored_bytes` and `keys` are what the tenant has after it. One that failed has `failed` set, and no revision.
+    `stored_bytes` and `keys` are what the tenant has after it. `puts` and `deletes` are the keys changed, `txns` the
+    writes that changed more than one. One that failed has `failed` set, and no revision.
     """
 
     writes: int
@@ -110,6 +112,9 @@ class Committed:
     stored_bytes: int
     keys: int
     callers: Sequence[contextvars.Context]
+    puts: int = 0
+    deletes: int = 0
+    txns: int = 0
     failed: bool = False
 
 
@@ -244,8 +249,21 @@ class Writer:
             else:
                 waiting.answer.set_result(result)
         seconds = time.perf_counter() - clock
+        deletes = sum(event.deleted for event in batch.events)
         self._committed(
-            Committed(len(group), batch.revision, attempts, started, seconds, batch.stored_bytes, batch.keys, callers)
+            Committed(
+                len(group),
+                batch.revision,
+                attempts,
+                started,
+                seconds,
+                batch.stored_bytes,
+                batch.keys,
+                callers,
+                len(batch.events) - deletes,
+                deletes,
+                batch.txns,
+            )
         )
 
     async def _begin(self, transaction: Transaction, group: list[_Waiting]) -> Batch:
@@ -278,7 +296,7 @@ async def _evaluate(batch: Batch, waiting: _Waiting) -> Any:
     before = batch.revision, batch.stored_bytes, batch.keys, len(batch.events), len(batch.after_commit)
     batch.mutations, batch.caller = 0, waiting.caller
     try:
-        return await waiting.evaluate(batch)
+        result = await waiting.evaluate(batch)
     except (StoreUnavailable, StoreFull, *_TOO_MUCH):
         raise
     except Exception as error:  # noqa: BLE001  one write's failure is its own caller's, not the batch's
@@ -287,6 +305,8 @@ async def _evaluate(batch: Batch, waiting: _Waiting) -> Any:
         del batch.events[events:]
         del batch.after_commit[actions:]
         return error
+    batch.txns += batch.mutations > 1
+    return result
 
 
 def _finish(batch: Batch) -> None:

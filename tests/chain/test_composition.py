@@ -1,5 +1,6 @@
 """What a call meets on its way through a chain of fetch's own interceptors."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,3 +192,34 @@ def test_every_shape_has_a_handler() -> None:
         (False, True),
         (True, True),
     ]
+
+
+class Fails:
+    """Has a defect."""
+
+    async def intercept(self, call: Call, proceed: Proceed) -> Any:
+        raise RuntimeError("/registry/secrets/of-another-tenant")
+
+
+class FailsBehind:
+    """Has a defect that shows when the call has been answered in part."""
+
+    async def intercept(self, call: Call, proceed: Proceed) -> Any:
+        if not call.request_streaming:
+            await proceed(call)
+        raise KeyError("/registry/secrets/of-another-tenant")
+
+
+@pytest.mark.parametrize("interceptor", [Fails, FailsBehind])
+@pytest.mark.parametrize("method", ["echo", "thrice", "listen"])
+async def test_what_nobody_foresaw_is_told_to_the_log_and_not_to_the_client(
+    method: str, interceptor: type, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving([link(interceptor())]) as caller:
+        code, details = await refusal(caller, method)
+    assert code is grpc.StatusCode.INTERNAL
+    said = re.fullmatch(r"etcdserver: internal error (\w{8})", details or "")
+    assert said is not None
+    (record,) = [record for record in caplog.records if said[1] in record.getMessage()]
+    assert record.exc_info is not None
+    assert "of-another-tenant" in str(record.exc_info[1])

@@ -5,7 +5,7 @@ test that waits for something that never comes fails by itself.
 """
 
 import queue
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Generic, Protocol, Self, TypedDict, TypeVar, Unpack
 
@@ -78,10 +78,17 @@ class Client:
     def __exit__(self, *exception: object) -> None:
         self._channel.close()
 
-    def call(self, method: str, request: Message, response: type[Response], timeout: float = DEADLINE) -> Response:
+    def call(
+        self,
+        method: str,
+        request: Message,
+        response: type[Response],
+        timeout: float = DEADLINE,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> Response:
         """Sends `request` to the unary `method`, `/package.Service/Method`, and waits up to `timeout` seconds."""
         unary = self._channel.unary_unary(method, type(request).SerializeToString, response.FromString)
-        answer: Response = unary(request, timeout=timeout)
+        answer: Response = unary(request, timeout=timeout, metadata=metadata)
         return answer
 
     def call_raw(self, method: str, request: bytes) -> bytes:

@@ -1,9 +1,13 @@
 """fetch with its metrics listener, exporting to a receiver of the tests' own."""
 
+import contextlib
+import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.message import Message
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -30,6 +34,14 @@ class Observed:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.headers["Content-Type"], error.read().decode()
+
+    def ask(self, method: str, path: str) -> tuple[int, Message, str]:
+        """(status, headers, body) of what a request with this method is answered."""
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=SECONDS)
+        with contextlib.closing(connection):
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read().decode()
 
     def metrics(self) -> dict[str, float]:
         """Values by name and labels, as the text has them."""

@@ -39,18 +39,33 @@ ALERTS = (
 """What etcd's alerts look at (`contrib/mixin/alerts`), with the same exception."""
 
 ALSO = (
+    "etcd_cluster_version",
+    "etcd_debugging_mvcc_compact_revision",
+    "etcd_debugging_mvcc_current_revision",
     "etcd_debugging_mvcc_events_total",
     "etcd_debugging_mvcc_keys_total",
     "etcd_debugging_mvcc_slow_watcher_total",
     "etcd_debugging_mvcc_watcher_total",
+    "etcd_mvcc_delete_total",
+    "etcd_mvcc_put_total",
+    "etcd_mvcc_range_total",
+    "etcd_mvcc_txn_total",
+    "etcd_server_apply_duration_seconds_bucket",
+    "etcd_server_client_requests_total",
+    "etcd_server_health_failures",
+    "etcd_server_health_success",
+    "etcd_server_id",
     "etcd_server_is_leader",
     "etcd_server_slow_apply_total",
+    "etcd_server_version",
     "grpc_server_msg_received_total",
     "grpc_server_msg_sent_total",
     "process_cpu_seconds_total",
     "process_max_fds",
     "process_open_fds",
     "process_start_time_seconds",
+    "os_fd_limit",
+    "os_fd_used",
     "process_virtual_memory_bytes",
 )
 
@@ -138,3 +153,49 @@ def test_a_busy_tenant_takes_the_place_of_a_quiet_one(monkeypatch: pytest.Monkey
     calls.add((instruments.tenants.count("busy"),))
     calls.add((instruments.tenants.count("quiet"),))
     assert calls.cells == {(OTHER,): 11, ("busy",): 1}
+
+
+def test_changes_are_counted_as_etcd_counts_them(observed: Observed) -> None:
+    names = [f"etcd_mvcc_{what}_total" for what in ("put", "delete", "txn", "range")]
+    with observed.server.empty_keyspace() as client:
+        before = observed.metrics()
+        client.put(b"a")
+        client.txn(
+            success=[
+                rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"b")),
+                rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"c")),
+            ]
+        )
+        client.delete_range(b"a", b"d")
+        client.range(b"a", b"d")
+        after = observed.metrics()
+    # of etcd's txns one with a single change is none; a delete of three keys is one here too
+    assert [after[name] - before[name] for name in names] == [3, 3, 2, 1]
+
+
+def test_a_tenants_revisions_are_told(observed: Observed) -> None:
+    tenant = observed.server.endpoint.new_tenant()
+    with observed.server.connect_as(tenant) as client:
+        client.put(b"a")
+        revision = client.put(b"a").header.revision
+        client.compact(revision, physical=True)
+        metrics = observed.metrics()
+    label = f'{{tenant="{tenant}"}}'
+    assert metrics[f"etcd_debugging_mvcc_current_revision{label}"] == revision
+    assert metrics[f"etcd_debugging_mvcc_compact_revision{label}"] == revision
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"), [("3.7", "3.7"), ("x" * 1000, "unknown"), ("3.7.1-evil", "unknown"), (None, "unknown")]
+)
+def test_a_clients_version_is_a_label_only_if_it_is_one(observed: Observed, sent: str | None, told: str) -> None:
+    name = f'etcd_server_client_requests_total{{type="unary",client_api_version="{told}"}}'
+    with observed.server.empty_keyspace() as client:
+        before = observed.metrics().get(name, 0)
+        client.call(
+            "/etcdserverpb.KV/Range",
+            rpc_pb2.RangeRequest(key=b"a"),
+            rpc_pb2.RangeResponse,
+            metadata=[("client-api-version", sent)] if sent else [],
+        )
+        assert observed.metrics()[name] == before + 1
