@@ -4,6 +4,7 @@ A flag `--max-txn-ops` is `FETCH_MAX_TXN_OPS` in the environment and `max-txn-op
 etcd has the setting. A table `[interceptor.NAME]` of the file holds the settings of one interceptor.
 """
 
+import os
 import re
 import ssl
 import tomllib
@@ -136,6 +137,8 @@ class Settings:
         for name in ("max_request_bytes", "max_txn_ops", "workers", "metrics_tenants"):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{_flag(name)} must be positive")
+        if self.workers > (processors := os.cpu_count() or 1):
+            raise SettingsError(f"--workers: {self.workers} are more than the {processors} processors of this machine")
         if self.watch_progress_notify_interval < 0.1:
             raise SettingsError("--watch-progress-notify-interval must be at least 100ms")
 
