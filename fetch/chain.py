@@ -315,7 +315,8 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
         case DecodeError():
             return grpc.StatusCode.INTERNAL, f"grpc: error unmarshalling request: {error}"
         case StoreUnavailable():
-            return errors.TimedOut.code, errors.TimedOut.text
+            answer = errors.of_store(error)
+            return answer.code, answer.text
         case asyncio.CancelledError():
             return grpc.StatusCode.CANCELLED, "the client hung up"
         case _:

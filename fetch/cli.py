@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import faulthandler
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ from typing import NoReturn
 
 from fetch import certificates, chain, config, logs
 from fetch.chain import ChainError
-from fetch.server import StartError, require_free, serve
+from fetch.server import StartError, require_data_directory, require_free, serve
+from fetch.stores.protocol import StoreLost
 from fetch.tenancy import validate_tenant_name
 from fetch.workers import settings_of, supervise, worker_number
 
@@ -20,7 +22,11 @@ _USAGE_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command. A wrong setting, and a start that fails, is one line on stderr and exit code 2."""
+    """Runs a command.
+
+    A wrong setting, and a start that fails, is one line on stderr and exit code 2. A daemon whose store cannot be used
+    any more ends with exit code 74 (EX_IOERR), for whoever supervises it to start it again.
+    """
     try:
         options = _parser().parse_args(arguments)
         options.arguments = sys.argv[1:] if arguments is None else arguments
@@ -28,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (config.SettingsError, ChainError, StartError) as error:
         sys.stderr.write(f"fetch: {error}\n")
         sys.exit(_USAGE_ERROR)
+    except StoreLost as error:
+        sys.stderr.write(f"fetch: the store is lost: {error}\n")
+        sys.exit(os.EX_IOERR)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,9 +80,11 @@ def _settings(options: argparse.Namespace) -> config.Settings:
 def _serve(options: argparse.Namespace) -> None:
     settings = _settings(options)
     logs.set_up(settings.log_level, settings.log_format)
+    faulthandler.enable()  # a page of the database that cannot be read is a SIGBUS: let the end say so
     worker = worker_number(os.environ)
     if settings.workers > 1 and worker is None:
         require_free(settings)
+        require_data_directory(settings)
         sys.exit(asyncio.run(supervise(settings, options.arguments)))
     if worker is None:
         asyncio.run(serve(settings))

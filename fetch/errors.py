@@ -8,6 +8,8 @@ from typing import ClassVar
 
 import grpc
 
+from fetch.stores.protocol import StoreBusy, StoreCorrupt, StoreFull, StoreUnavailable
+
 _Code = grpc.StatusCode
 
 
@@ -124,3 +126,16 @@ class Refused(EtcdError):
         # an instance's own status, where every other error has its class's
         self.code = code  # type: ignore[misc]
         self.text = text  # type: ignore[misc]
+
+
+def of_store(error: StoreUnavailable | StoreFull) -> EtcdError:
+    """What etcd would say to this error of the store."""
+    match error:
+        case StoreFull():
+            return NoSpace()
+        case StoreCorrupt():
+            return Corrupt()
+        case StoreBusy():
+            return TooManyRequests()
+        case _:
+            return TimedOut()

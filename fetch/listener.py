@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from fetch import exposition
 from fetch.instruments import Instruments
-from fetch.stores.protocol import StoreUnavailable
+from fetch.stores.protocol import StoreCorrupt, StoreUnavailable
 
 _SECONDS = 10.0
 _TEXT = "text/plain; charset=utf-8"
@@ -46,18 +46,19 @@ Check = Callable[[], Awaitable[str]]
 """Why something is not well; empty when it is."""
 
 _NOT_FOUND = Answer(HTTPStatus.NOT_FOUND, b"404 page not found\n")
+_CORRUPT = "STORE CORRUPT"
 _ONLY_GET = Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"Method Not Allowed\n", allow="GET")
 
 
 def pages(
     metrics: Callable[[], Awaitable[bytes]],
-    read: Callable[[], Awaitable[None]],
+    look: Callable[[], Awaitable[None]],
     is_serving: Callable[[], bool],
     instruments: Instruments,
 ) -> dict[str, Page]:
     """The listener's pages.
 
-    `metrics` makes the text for Prometheus; `read` reads from the store and raises StoreUnavailable; `is_serving` is
+    `metrics` makes the text for Prometheus; `look` looks at the store and raises StoreUnavailable; `is_serving` is
     false once the daemon stops.
 
     /livez says that the process answers, and asks nothing of a store that runs elsewhere: to start a daemon again does
@@ -69,10 +70,16 @@ def pages(
             return "STOPPING"
         try:
             async with asyncio.timeout(_SECONDS / 2):
-                await read()
+                await look()
+        except StoreCorrupt:
+            return _CORRUPT
         except (StoreUnavailable, TimeoutError):
             return "STORE UNAVAILABLE"
         return ""
+
+    async def is_whole() -> str:
+        why = await reads()
+        return why if why == _CORRUPT else ""
 
     async def is_well() -> str:
         return ""
@@ -83,7 +90,7 @@ def pages(
     live = {"serializable_read": is_well}
     # a tenant's alarms are its own, and no daemon is a learner
     ready = {
-        "data_corruption": is_well,
+        "data_corruption": is_whole,
         "serializable_read": reads,
         "linearizable_read": reads,
         "non_learner": is_well,

@@ -22,6 +22,7 @@ from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.mutations import apply
 from fetch.engine.tenants import Tenants
 from fetch.instruments import Instruments
+from fetch.limits import raise_open_files
 from fetch.listener import Listener
 from fetch.observation import Observation
 from fetch.services.cluster import Cluster
@@ -33,9 +34,10 @@ from fetch.services.reflection import Reflection
 from fetch.services.streams import Streams
 from fetch.services.unserved import Auth
 from fetch.services.watch import Watch
+from fetch.stores.directory import DataDirectory
 from fetch.stores.foundationdb import FoundationDBStore
 from fetch.stores.lmdb import LmdbStore
-from fetch.stores.protocol import Store, StoreUnavailable
+from fetch.stores.protocol import Store, StoreLost, StoreUnavailable
 from fetch.telemetry import Telemetry, TelemetryError
 from fetch.workers import stop_with_supervisor
 
@@ -44,7 +46,6 @@ _PROBE_SECONDS = 2.0
 _PROBE_INTERVAL_SECONDS = 1.0
 _GRPC_OVERHEAD_BYTES = 512 * 1024
 _DEFAULT_QUOTA = 2 << 30
-_PROBE = b"\x00ready"
 _SAMPLE_SECONDS = 15.0
 _YOUNG_OBJECTS = 20_000
 
@@ -68,21 +69,39 @@ async def serve(settings: Settings, worker: int | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then ends the calls in flight and closes the store.
 
     :raises StartError: :raises ChainError: before anything is served
+    :raises StoreLost: the store could not be used any more; what is started anew may be able to
     """
-    async with running(settings, worker or 0):
+    async with running(settings, worker or 0) as store:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         if worker is not None:
             stop_with_supervisor(stop)
+        raise_open_files()
         _relax_collector()
         logger.info("serving on %s", ", ".join(settings.listen_client_urls))
         if not worker:
             sys.stdout.write(f"fetch serves {', '.join(settings.listen_client_urls)}\n{connection_hint(settings)}\n")
             sys.stdout.flush()
-        await stop.wait()
+        lost = await _stopped_or_lost(stop, store)
+    if lost is not None:
+        raise lost
+
+
+async def _stopped_or_lost(stop: asyncio.Event, store: Store) -> StoreLost | None:
+    """Returns when the daemon has to end: why the store is lost, if that is the reason."""
+    stopping, losing = asyncio.create_task(stop.wait()), asyncio.create_task(store.lost())
+    try:
+        await asyncio.wait([stopping, losing], return_when=asyncio.FIRST_COMPLETED)
+        if losing.done():
+            logger.critical("stopping, since the store is lost: %s", losing.result())
+            return losing.result()
         logger.info("stopping")
+        return None
+    finally:
+        stopping.cancel()
+        losing.cancel()
 
 
 def _relax_collector() -> None:
@@ -97,8 +116,8 @@ def _relax_collector() -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, worker: int = 0) -> AsyncIterator[None]:
-    """The daemon, serving while the context is open.
+async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
+    """The daemon, serving while the context is open, and the store that it stands on.
 
     :raises StartError: :raises ChainError:
     """
@@ -124,14 +143,13 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[None]:
             require_free(settings)
         server = _server(settings, links, health, streams)
         tenants.start()
-        following = await _follow_store(store, health) if store.shared else None
+        following = await _follow_store(store, health)
         await server.start()
         try:
             async with _observed(settings, telemetry, observation, tenants, streams):
-                yield
+                yield store
         finally:
-            if following is not None:
-                following.cancel()
+            following.cancel()
             health.set_serving(serving=False)
             streams.stop()
             await server.stop(_GRACE_SECONDS)
@@ -155,16 +173,12 @@ async def _observed(
         await observation.sample(tenants, store)
         return telemetry.text()
 
-    async def read() -> None:
-        with store.snapshot() as snapshot:
-            await snapshot.get_many([_PROBE])
-
     async def sample() -> None:
         while True:
             await observation.sample(tenants, store)
             await asyncio.sleep(_SAMPLE_SECONDS)
 
-    listening = Listener(listener.pages(metrics, read, lambda: not streams.stopping, observation.instruments))
+    listening = Listener(listener.pages(metrics, store.check, lambda: not streams.stopping, observation.instruments))
     sampling = asyncio.create_task(sample()) if telemetry.exports_metrics else None
     try:
         await _listen_for_metrics(listening, settings.listen_metrics_urls)
@@ -189,7 +203,7 @@ def _open_store(settings: Settings, worker: int) -> Store:
 
 
 async def _follow_store(store: Store, health: Health) -> asyncio.Task[None]:
-    """Lets health say that the daemon serves as long as the store answers. For a store that runs elsewhere.
+    """Lets health say that the daemon serves as long as the store can be used.
 
     Returns what goes on doing so, once health knows.
     """
@@ -199,7 +213,7 @@ async def _follow_store(store: Store, health: Health) -> asyncio.Task[None]:
             await asyncio.sleep(_PROBE_INTERVAL_SECONDS)
             before, serving = serving, await _answers(store, quiet=not serving)
             if serving and not before:
-                logger.info("the store answers again")
+                logger.info("the store can be used again")
             if serving != before:
                 health.set_serving(serving=serving)
 
@@ -211,11 +225,13 @@ async def _follow_store(store: Store, health: Health) -> asyncio.Task[None]:
 async def _answers(store: Store, *, quiet: bool = False) -> bool:
     try:
         async with asyncio.timeout(_PROBE_SECONDS):
-            with store.snapshot() as snapshot:
-                await snapshot.get(_PROBE)
+            await store.check()
     except (StoreUnavailable, TimeoutError) as error:
         if not quiet:
-            logger.error("the store does not answer: %s", str(error) or f"nothing within {_PROBE_SECONDS:g} s")  # noqa: TRY400
+            logger.error("the store cannot be used: %s", str(error) or f"nothing within {_PROBE_SECONDS:g} s")  # noqa: TRY400
+        return False
+    except Exception:  # whatever it is, it must not end what health stands on
+        logger.exception("the store cannot be looked at")
         return False
     return True
 
@@ -288,6 +304,18 @@ def require_free(settings: Settings) -> None:
             socket.create_server((host, parts.port or 0), family=family).close()
         except OSError as error:
             raise StartError(f"cannot listen on {url}: {error.strerror}") from error
+
+
+def require_data_directory(settings: Settings) -> None:
+    """Tries the data directory, so that it is said once what is wrong with it, and not by each worker.
+
+    :raises StartError:
+    """
+    if settings.fdb_cluster_file is None:
+        try:
+            DataDirectory(Path(settings.data_dir), 0, 1).close()
+        except StoreUnavailable as error:
+            raise StartError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

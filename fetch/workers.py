@@ -66,13 +66,15 @@ async def supervise(settings: Settings, arguments: Sequence[str]) -> int:
     ended = [asyncio.create_task(worker.wait()) for worker in workers]
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([*ended, stopping], return_when=asyncio.FIRST_COMPLETED)
-    unexpected = not stop.is_set()
+    failed = [] if stop.is_set() else [worker.result() for worker in ended if worker.done()]
     stopping.cancel()
     for worker in workers:
         with contextlib.suppress(ProcessLookupError):
             worker.terminate()
     codes = await asyncio.gather(*ended)
-    return max((abs(code) for code in codes), default=0) or (_FAILED if unexpected else 0)
+    if failed:  # how the others ended says nothing: they were told to, some before they could hear it
+        return max(map(abs, failed)) or _FAILED
+    return max((abs(code) for code in codes if code != -signal.SIGTERM), default=0)
 
 
 def _shifted(url: str, by: int) -> str:

@@ -321,10 +321,8 @@ def _finish(batch: Batch) -> None:
 
 
 def _as_answer(error: Exception) -> Exception:
-    if isinstance(error, StoreFull):
-        return errors.NoSpace()
-    if isinstance(error, StoreUnavailable):
-        return errors.TimedOut()
+    if isinstance(error, StoreFull | StoreUnavailable):
+        return errors.of_store(error)
     if isinstance(error, _TOO_MUCH):
         return errors.RequestTooLarge()
     return error

@@ -23,13 +23,14 @@ from fetch.stores.fdb_binding import TIMEOUT_SECONDS, Binding, as_store_error
 from fetch.stores.fdb_daemons import Daemons, Lane
 from fetch.stores.fdb_reads import FirstReads
 from fetch.stores.fdb_values import LONGEST_KEY, Parts, parts_of
-from fetch.stores.protocol import KeyTooLong, Row, SnapshotExpired, StoreUnavailable
+from fetch.stores.protocol import KeyTooLong, Row, SnapshotExpired, StoreLost, StoreUnavailable
 from fetch.stores.transaction import Transaction
 
 T = TypeVar("T")
 
 _DIRECTORY = "fetch"
 _SHARED = b"\x02fetch\x00"
+_PROBE = b"\x00ready"
 _PAGE_BYTES = 1 << 20
 _NOT_COMMITTED = 1020
 _BACKOFF_SECONDS = 0.001
@@ -116,6 +117,16 @@ class FoundationDBStore:
             return int(estimate.wait())
         except self._error as error:
             raise as_store_error(binding.fdb, error) from error
+
+    async def check(self) -> None:
+        """See `Store.check`. A read."""
+        with self.snapshot() as snapshot:
+            await snapshot.get(_PROBE)
+
+    async def lost(self) -> StoreLost:
+        """See `Store.lost`. Never: the client finds its cluster again by itself."""
+        never: asyncio.Future[StoreLost] = asyncio.get_running_loop().create_future()
+        return await never
 
     async def close(self) -> None:
         """See `Store.close`. The client's network thread stays, for a process has only one."""

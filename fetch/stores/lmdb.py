@@ -3,28 +3,34 @@
 Reads are calls into LMDB on the event loop's own thread: a key takes about 3 µs, less than a hop to a thread. Writes
 go through one writer thread, which takes every transaction that waits, of whatever tenant, into one LMDB transaction:
 one fsync acknowledges them all. LMDB's default durability is kept (no MDB_NOSYNC, no MDB_NOMETASYNC): a commit returns
-when data and meta page are on disk, and a crash leaves the last commit whole.
+when data and meta page are on disk, and a crash leaves the last commit whole. It is acknowledged if the file still has
+its name then.
 
 The map is 1 TiB of address space; the file underneath grows with what is stored. That is how the map "grows": a later
 `set_mapsize` would need every reader to stop. Where so much address space is refused, half of it is tried, and so on.
+
+No error of LMDB's leaves the store: see `lmdb_errors` for what becomes of each. One that this process cannot recover
+from makes the store *lost*: it answers nothing any more, and the daemon ends.
 """
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import queue
 import struct
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
-from typing import IO, Self, TypeVar, cast
+from typing import Self, TypeVar
 
 import lmdb
 
 from fetch.stores import longkeys
-from fetch.stores.protocol import Row, StoreFull, StoreUnavailable
+from fetch.stores.directory import DataDirectory
+from fetch.stores.lmdb_errors import as_store_error
+from fetch.stores.protocol import Row, StoreCorrupt, StoreFull, StoreLost, StoreUnavailable
 from fetch.stores.transaction import Transaction
 from fetch.stores.wakes import Wakes
 
@@ -32,13 +38,19 @@ T = TypeVar("T")
 
 _MAP_SIZE = 1 << 40
 _SMALLEST_MAP_SIZE = 1 << 30
-_LOCK = "fetch.lock"
+_MOST_SNAPSHOTS = 4096
+"""Of one process at a time; each takes a slot of 64 bytes in LMDB's table of readers."""
+_MOST_TRANSACTIONS = 1024
+"""How many are evaluated at a time. The rest of the snapshots is for who only reads."""
 _FORMAT_KEY = b"\x00format"
-_FORMAT = b"fetch 1"
+_FORMAT = b"fetch 2"
+_FORMAT_WITH_BUCKETS = b"fetch 1"
 _TENANT = b"\x00tenant/"
 _LAST_TENANT = b"\x00tenants"
+_PROBE = b"\x00probe"
 _PREFIX = struct.Struct(">BI")
 _PAGE_BYTES = 1 << 20
+_LONGEST_COMMIT_SECONDS = 10.0
 # what a commit may take on the disk beyond the bytes it writes: pages copied on the way from the root
 _SPARE_BYTES = 1 << 20
 _WRITE_AMPLIFICATION = 2
@@ -54,17 +66,28 @@ class LmdbStore:
     def __init__(self, directory: Path, worker: int = 0, workers: int = 1) -> None:
         """Opens the database in the directory, and creates both where they are missing.
 
-        :raises StoreUnavailable: the directory cannot be used, or holds another format
+        :raises StoreUnavailable: the directory cannot be used, is another daemon's, or holds another format
         """
         self.shared = workers > 1
         self._loop = asyncio.get_running_loop()
-        self._lock = _lock(directory, shared=self.shared)
+        self._directory = DataDirectory(directory, worker, workers)
         try:
-            self._wakes = Wakes(directory, worker, workers, self._heard) if self.shared else None
+            self._environment = _open(self._directory.path, _MOST_SNAPSHOTS * workers)
+            self._directory.settle()
+            self._wakes = Wakes(self._directory, worker, workers, self._heard) if self.shared else None
         except OSError as error:
-            raise StoreUnavailable(f"another process serves {directory}") from error
-        self._environment = _open(directory)
+            self._directory.close()
+            raise StoreUnavailable(f"cannot use {directory}: {error.strerror}") from error
+        except StoreUnavailable:
+            self._directory.close()
+            raise
         self._waiting: dict[bytes, list[asyncio.Future[None]]] = {}
+        self._evaluating = asyncio.Semaphore(_MOST_TRANSACTIONS)
+        self._lost: StoreLost | None = None
+        self._losing: asyncio.Future[StoreLost] = self._loop.create_future()
+        self._damage: StoreCorrupt | None = None
+        self._commit_failed = False
+        self._committing_since: float | None = None
         self._commits: queue.SimpleQueue[_Commit | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="lmdb-writer", daemon=True)
         self._writer.start()
@@ -86,14 +109,22 @@ class LmdbStore:
 
     def snapshot(self) -> "LmdbSnapshot":
         """See `Store.snapshot`. LMDB reuses no page that an open snapshot sees: hold it briefly."""
-        return LmdbSnapshot(self._environment.begin())
+        if self._lost is not None:
+            raise self._lost
+        try:
+            return LmdbSnapshot(self._environment.begin(), self._failed)
+        except lmdb.ReadersFullError:
+            return self._last_snapshot()
+        except lmdb.Error as error:
+            raise self._failed(error) from error
 
     async def transact(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         """See `Store.transact`."""
         while True:
-            with self.snapshot() as snapshot:
-                transaction = Transaction(snapshot)
-                result = await body(transaction)
+            async with self._evaluating:
+                with self.snapshot() as snapshot:
+                    transaction = Transaction(snapshot)
+                    result = await body(transaction)
             if not transaction.writes and not transaction.cleared:
                 return result
             if not self._writer.is_alive():
@@ -118,8 +149,37 @@ class LmdbStore:
 
     async def size(self) -> int:
         """The bytes of the file that are in use or free for reuse."""
-        information, statistics = self._environment.info(), self._environment.stat()
+        try:
+            information, statistics = self._environment.info(), self._environment.stat()
+        except lmdb.Error as error:
+            raise self._failed(error) from error
         return (int(information["last_pgno"]) + 1) * int(statistics["psize"])
+
+    async def check(self) -> None:
+        """See `Store.check`. Writes only where the last commit has failed. Frees the slots of readers that have died.
+
+        :raises StoreLost: also if a file of the database has been removed or replaced
+        """
+        if self._lost is not None:
+            raise self._lost
+        try:
+            self._directory.require_all()
+            self._environment.reader_check()
+        except (lmdb.Error, StoreLost) as error:
+            raise self._failed(error) from error
+        if self._damage is not None:
+            raise self._damage
+        since = self._committing_since
+        if since is not None and time.monotonic() - since > _LONGEST_COMMIT_SECONDS:
+            raise StoreUnavailable(f"a commit has taken more than {_LONGEST_COMMIT_SECONDS:g} s")
+        with self.snapshot() as snapshot:
+            await snapshot.get(_PROBE)
+        if self._commit_failed:
+            await self.transact(_touch)
+
+    async def lost(self) -> StoreLost:
+        """See `Store.lost`."""
+        return await asyncio.shield(self._losing)
 
     async def close(self) -> None:
         """Waits for the commits under way, then closes the database."""
@@ -128,7 +188,33 @@ class LmdbStore:
         if self._wakes is not None:
             self._wakes.close()
         self._environment.close()
-        self._lock.close()
+        self._directory.close()
+
+    def _last_snapshot(self) -> "LmdbSnapshot":
+        """A snapshot in the slot of a reader that has died, where there is one.
+
+        :raises StoreBusy: all that hold a slot are alive
+        """
+        try:
+            self._environment.reader_check()
+            return LmdbSnapshot(self._environment.begin(), self._failed)
+        except lmdb.Error as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> Exception:
+        """What to raise for an error, which tells of the store's state. On the event loop and in the writer thread."""
+        failure = as_store_error(error)
+        if isinstance(failure, StoreCorrupt) and self._damage is None:
+            self._damage = failure
+        if isinstance(failure, StoreLost) and self._lost is None:
+            self._lost = failure
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._lose, failure)
+        return failure
+
+    def _lose(self, failure: StoreLost) -> None:
+        if not self._losing.done():
+            self._losing.set_result(failure)
 
     def _write(self) -> None:
         """The writer thread: everything that waits goes into one commit."""
@@ -136,44 +222,61 @@ class LmdbStore:
             group = [commit]
             closing = False
             with contextlib.suppress(queue.Empty):
-                while (more := self._commits.get_nowait()) is not None:
-                    group.append(more)
+                while (commit := self._commits.get_nowait()) is not None:
+                    group.append(commit)
                 closing = True
-            outcome = self._commit(group)
+            self._committing_since = time.monotonic()
+            outcomes = self._commit(group)
+            self._committing_since = None
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._answer, group, outcome)
+                self._loop.call_soon_threadsafe(self._answer, group, outcomes)
             if closing:
                 return
+            del commit, group, outcomes  # it may be long until the next one, and they may be large
 
-    def _commit(self, group: "list[_Commit]") -> list[bool] | BaseException:
-        """Commits the group; for each whether it met no conflict, or the error that hit all of them."""
+    def _commit(self, group: "Sequence[_Commit]") -> "list[_Outcome]":
+        """Commits the group; for each whether it met no conflict, or the error that it met."""
+        if self._lost is not None:
+            return [self._lost] * len(group)
         try:
             with self._environment.begin(write=True) as writer:
-                return [_apply(commit.transaction, writer) for commit in group]
-        except lmdb.MapFullError as error:
-            failure: StoreFull | StoreUnavailable = StoreFull(str(error))
+                outcomes: list[_Outcome] = [_apply(commit.transaction, writer) for commit in group]
+            self._directory.require_database()
         except Exception as error:  # noqa: BLE001  whatever it is, the callers learn of it, and the thread lives on
+            failure = self._failed(error)
             # LMDB reports a write that a full disk has cut short as an input/output error
-            failure = StoreFull(str(error)) if self._is_full(group) else StoreUnavailable(repr(error))
-        logger.error("a commit of %d transactions failed: %r", len(group), failure)
-        return failure
+            if type(failure) is StoreUnavailable and self._is_full(group):
+                failure = StoreFull(str(failure))
+        else:
+            self._commit_failed = False
+            return outcomes
+        if len(group) > 1 and isinstance(failure, StoreFull | StoreCorrupt):
+            # one may be too much, or meet what is damaged, and the others not: which it is is found by halving
+            half = len(group) // 2
+            return self._commit(group[:half]) + self._commit(group[half:])
+        self._commit_failed = not isinstance(failure, StoreFull)
+        logger.error("a commit of %d transactions failed: %s: %s", len(group), type(failure).__name__, failure)
+        return [failure] * len(group)
 
-    def _is_full(self, group: "list[_Commit]") -> bool:
+    def _is_full(self, group: "Sequence[_Commit]") -> bool:
         """Whether the disk has no room for what the group writes."""
-        disk = os.statvfs(self._environment.path())
+        try:
+            disk = os.statvfs(self._directory.path)
+        except OSError:
+            return False
         size = sum(len(value or b"") for commit in group for value in commit.transaction.writes.values())
         return disk.f_bavail * disk.f_frsize < _SPARE_BYTES + size * _WRITE_AMPLIFICATION
 
-    def _answer(self, group: "list[_Commit]", outcome: list[bool] | BaseException) -> None:
-        for index, commit in enumerate(group):
+    def _answer(self, group: "list[_Commit]", outcomes: "list[_Outcome]") -> None:
+        for commit, outcome in zip(group, outcomes, strict=True):
             # nobody waits where the caller was cancelled meanwhile; those who follow the store hear of it all the same
             waits = not commit.done.done()
-            if isinstance(outcome, BaseException):
+            if isinstance(outcome, Exception):
                 if waits:
                     commit.done.set_exception(outcome)
                 continue
             if waits:
-                commit.done.set_result(outcome[index])
+                commit.done.set_result(outcome)
             written = commit.transaction.writes.keys()
             if self._wakes is not None:
                 # what others may wait for is what writers conflict on: a tenant's revision
@@ -192,51 +295,56 @@ class LmdbStore:
 class LmdbSnapshot:
     """The snapshot protocol on an LMDB read transaction. Never suspends the caller."""
 
-    __slots__ = ("_reader",)
+    __slots__ = ("_failed", "_reader")
 
-    def __init__(self, reader: lmdb.Transaction) -> None:
+    def __init__(self, reader: lmdb.Transaction, failed: Callable[[Exception], Exception]) -> None:
+        """`failed` is told of each error, and says what to raise for it."""
         self._reader = reader
+        self._failed = failed
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._reader.abort()  # lmdb keeps it for the next snapshot (`max_spare_txns`)
+        self._reader.abort()
+        # its slot among the readers is free only when the object is gone, and is the next snapshot's then
+        del self._reader
 
     async def get(self, key: bytes) -> bytes | None:
         """See `Snapshot.get`."""
-        return _stored(self._reader, key)
+        try:
+            return longkeys.get(self._reader, key)
+        except lmdb.Error as error:
+            raise self._failed(error) from error
 
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """See `Snapshot.get_many`."""
-        return [_stored(self._reader, key) for key in keys]
+        reader = self._reader
+        try:
+            return [longkeys.get(reader, key) for key in keys]
+        except lmdb.Error as error:
+            raise self._failed(error) from error
 
     async def get_range(self, begin: bytes, end: bytes, limit: int) -> tuple[list[Row], bool]:
         """See `Snapshot.get_range`. A page holds at most about 1 MiB."""
-        rows: list[Row] = []
+        found: list[Row] = []
         room = _PAGE_BYTES
-        for row in _forward(self._reader, begin, end):
-            if len(rows) == limit or room <= 0:
-                return rows, True
-            rows.append(row)
-            room -= len(row[1])
-        return rows, False
+        try:
+            for row in longkeys.rows(self._reader, begin, end):
+                if len(found) == limit or room <= 0:
+                    return found, True
+                found.append(row)
+                room -= len(row[0]) + len(row[1])
+        except lmdb.Error as error:
+            raise self._failed(error) from error
+        return found, False
 
     async def count_range(self, begin: bytes, end: bytes) -> int:
-        """See `Snapshot.count_range`. Reads keys only; 0.3 µs a row."""
-        cursor = self._reader.cursor()
-        if not cursor.set_range(longkeys.record_key(begin)):
-            return 0
-        last = longkeys.record_key(end)
-        count = 0
-        for record in cursor.iternext(keys=True, values=False):
-            if record > last or record == last == end:
-                break
-            if longkeys.is_bucket(record):
-                count += sum(begin <= key < end for key, _ in longkeys.rows_of(record, cursor.value()))
-            else:
-                count += 1
-        return count
+        """See `Snapshot.count_range`."""
+        try:
+            return longkeys.count(self._reader, begin, end)
+        except lmdb.Error as error:
+            raise self._failed(error) from error
 
 
 class _Commit:
@@ -247,103 +355,69 @@ class _Commit:
         self.done = done
 
 
-def _lock(directory: Path, *, shared: bool) -> IO[bytes]:
-    """Holds the directory for this process, or its daemon's workers: no other's writes would wake their watches."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        held = (directory / _LOCK).open("wb")
-        fcntl.flock(held, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        held.close()
-        raise StoreUnavailable(f"another process serves {directory}") from error
-    except OSError as error:
-        raise StoreUnavailable(f"cannot use {directory}: {error.strerror}") from error
-    return held
+_Outcome = bool | Exception
 
 
-def _open(directory: Path) -> lmdb.Environment:
+def _open(directory: Path, readers: int) -> lmdb.Environment:
     size = _MAP_SIZE
     while True:
         try:
-            environment = lmdb.open(str(directory), map_size=size, max_readers=1024, max_spare_txns=16, subdir=True)
+            environment = lmdb.open(
+                str(directory), map_size=size, max_readers=readers, max_spare_txns=1, mode=0o600, create=True
+            )
             break
         except (lmdb.MemoryError, MemoryError) as error:
             if size <= _SMALLEST_MAP_SIZE:
                 raise StoreUnavailable(f"no address space for a map of {size} bytes: {error}") from error
             size //= 2
         except (lmdb.Error, OSError) as error:
-            raise StoreUnavailable(f"cannot open the database in {directory}: {error}") from error
-    with environment.begin(write=True) as transaction:
-        if transaction.stat()["entries"] == 0:
-            transaction.put(_FORMAT_KEY, _FORMAT)
-        found = transaction.get(_FORMAT_KEY)
-    if found != _FORMAT:
+            raise as_store_error(error, f"cannot open the database in {directory}") from error
+    try:
+        with environment.begin(write=True) as transaction:
+            _require_format(transaction, directory)
+    except (lmdb.Error, OSError) as error:
         environment.close()
-        raise StoreUnavailable(f"{directory} holds another format than {_FORMAT.decode()}: {found!r}")
+        raise as_store_error(error, f"cannot open the database in {directory}") from error
+    except StoreUnavailable:
+        environment.close()
+        raise
     return environment
+
+
+def _require_format(transaction: lmdb.Transaction, directory: Path) -> None:
+    """Gives a new database the format; brings one of the format before to it, in the one transaction.
+
+    :raises StoreUnavailable: the database has another format
+    """
+    found = transaction.get(_FORMAT_KEY)
+    if found == _FORMAT:
+        return
+    if found == _FORMAT_WITH_BUCKETS:
+        started = time.monotonic()
+        replaced = longkeys.replace_buckets(transaction)
+        seconds = time.monotonic() - started
+        logger.info("%s: from format %s to %s in %.1f s, %d buckets of keys over %d bytes replaced",
+                    directory, found.decode(), _FORMAT.decode(), seconds, replaced, longkeys.INLINE)  # fmt: skip
+    elif transaction.stat()["entries"] > 0:
+        raise StoreUnavailable(f"{directory} holds another format than {_FORMAT.decode()}: {found!r}")
+    transaction.put(_FORMAT_KEY, _FORMAT)
 
 
 def _apply(transaction: Transaction, writer: lmdb.Transaction) -> bool:
     """Applies the writes, unless a key that the transaction relies on has changed."""
     for key, value in transaction.conflicts.items():
-        if _stored(writer, key) != value:
+        if longkeys.get(writer, key) != value:
             return False
     for begin, end in transaction.cleared:
-        _clear_range(writer, begin, end)
+        longkeys.clear_range(writer, begin, end)
     for key, value in transaction.writes.items():
-        if len(key) > longkeys.INLINE:
-            record = longkeys.record_key(key)
-            bucket = longkeys.replace(key, value, writer.get(record))
-            if bucket:
-                writer.put(record, bucket)
-            else:
-                writer.delete(record)
-        elif value is None:
-            writer.delete(key)
+        if value is None:
+            longkeys.delete(writer, key)
         else:
-            writer.put(key, value)
+            longkeys.put(writer, key, value)
     return True
 
 
-def _stored(reader: lmdb.Transaction, key: bytes) -> bytes | None:
-    if len(key) <= longkeys.INLINE:
-        return cast("bytes | None", reader.get(key))
-    return longkeys.find(key, reader.get(longkeys.record_key(key)))
-
-
-def _clear_range(writer: lmdb.Transaction, begin: bytes, end: bytes) -> None:
-    long_keys = [key for key, _ in _forward(writer, begin, end) if len(key) > longkeys.INLINE]
-    for key in long_keys:
-        record = longkeys.record_key(key)
-        bucket = longkeys.replace(key, None, writer.get(record))
-        if bucket:
-            writer.put(record, bucket)
-        else:
-            writer.delete(record)
-    cursor = writer.cursor()
-    found = cursor.set_range(longkeys.record_key(begin))
-    while found and cursor.key() < end:
-        found = cursor.next() if longkeys.is_bucket(cursor.key()) else cursor.delete() and bool(cursor.key())
-
-
-def _forward(reader: lmdb.Transaction, begin: bytes, end: bytes) -> Iterator[Row]:
-    cursor = reader.cursor()
-    if not cursor.set_range(longkeys.record_key(begin)):
-        return
-    if len(end) <= longkeys.INLINE:
-        for row in cursor.iternext():
-            if row[0] >= end:
-                return
-            if len(row[0]) > longkeys.INLINE:
-                yield from (long for long in longkeys.rows_of(*row) if begin <= long[0] < end)
-            else:
-                yield row
-    else:
-        last = longkeys.record_key(end)
-        for row in cursor.iternext():
-            if row[0] > last:
-                return
-            if len(row[0]) > longkeys.INLINE:
-                yield from (long for long in longkeys.rows_of(*row) if begin <= long[0] < end)
-            else:
-                yield row
+async def _touch(transaction: Transaction) -> None:
+    """The smallest write."""
+    transaction.set(_PROBE, b"")

@@ -20,6 +20,18 @@ class StoreUnavailable(Exception):
     """The store cannot be reached, or did not answer within its bounds; whether a write took place is not known."""
 
 
+class StoreBusy(StoreUnavailable):
+    """As much is under way in the store as it can bear; nothing took place."""
+
+
+class StoreCorrupt(StoreUnavailable):
+    """What is stored cannot be read, and will not be by trying again."""
+
+
+class StoreLost(StoreUnavailable):
+    """This process cannot use the store any more; one that is started anew may."""
+
+
 class StoreFull(Exception):
     """There is no room for the write; nothing of it took place."""
 
@@ -39,7 +51,7 @@ class SnapshotExpired(StoreUnavailable):
 class Snapshot(Protocol):
     """One consistent state of the store: everything that was acknowledged before the snapshot is in it.
 
-    Every read may raise `StoreUnavailable`, after a bounded time, or `SnapshotExpired`.
+    Every read may raise `StoreUnavailable`, after a bounded time, or one of those that derive from it.
     """
 
     async def get(self, key: bytes) -> bytes | None:
@@ -73,7 +85,10 @@ class Store(Protocol):
         """The prefix of the tenant's keys, which is made when the name is new."""
 
     def snapshot(self) -> AbstractContextManager[Snapshot]:
-        """The newest state. To be held briefly: stores keep what a snapshot sees, or let it expire."""
+        """The newest state. To be held briefly: stores keep what a snapshot sees, or let it expire.
+
+        :raises StoreUnavailable: :raises StoreBusy:
+        """
 
     async def transact(self, body: "Callable[[Transaction], Awaitable[T]]") -> T:
         """Runs `body` on a new transaction and commits it; returns what `body` returned once it is durable.
@@ -81,7 +96,7 @@ class Store(Protocol):
         `body` runs again, on a newer snapshot, when the commit meets a conflict: it must not have effects other
         than on the transaction. The commit is applied exactly once or not at all.
 
-        :raises StoreUnavailable: the outcome is not known
+        :raises StoreUnavailable: the outcome is not known; :raises StoreCorrupt: nothing was written
         :raises StoreFull: nothing was written
         :raises KeyTooLong: :raises TransactionTooLarge: nothing was written
         """
@@ -91,6 +106,15 @@ class Store(Protocol):
 
     async def size(self) -> int:
         """The bytes that the whole store takes up on its disks, as near as it can tell cheaply."""
+
+    async def check(self) -> None:
+        """Returns if the store can be read and, as far as is known, written. Cheap: it is asked every second.
+
+        :raises StoreUnavailable: why it cannot
+        """
+
+    async def lost(self) -> StoreLost:
+        """Returns once this process cannot use the store any more, and says why. It should end then."""
 
     async def close(self) -> None:
         """Ends what is under way and lets go of the store. Acknowledged writes stay."""

@@ -2,18 +2,19 @@
 
 Each worker has a datagram socket; after a commit it sends the others the keys that other workers may wait for. A
 datagram that finds no room is followed, as soon as there is room, by an empty one, which means that anything may have
-changed: a wake-up may be for nothing, but none is lost. The sockets have abstract names, made from the directory's
-path, so nothing is left behind by a process that dies; and since a name can be bound once only, a second daemon on the
-same directory is refused.
+changed: a wake-up may be for nothing, but none is lost. The sockets lie in the data directory, where nobody else can
+write to them or take their place.
 """
 
 import asyncio
 import contextlib
-import hashlib
+import os
 import socket
+import stat
 import struct
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
+
+from fetch.stores.directory import DataDirectory
 
 _LARGEST = 32 << 10
 _RETRY_SECONDS = 0.002
@@ -24,15 +25,19 @@ class Wakes:
     """One worker's side. `heard` is called with the keys that another worker has changed, None for any key."""
 
     def __init__(
-        self, directory: Path, worker: int, workers: int, heard: Callable[[Collection[bytes] | None], None]
+        self, directory: DataDirectory, worker: int, workers: int, heard: Callable[[Collection[bytes] | None], None]
     ) -> None:
-        """:raises OSError: another process has this worker's socket."""
+        """:raises OSError: the socket cannot be made."""
         self._loop = asyncio.get_running_loop()
         self._heard = heard
-        self._names = {index: _name(directory, index) for index in range(workers)}
+        self._names = {index: directory.socket(index) for index in range(workers)}
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._socket.bind(self._names.pop(worker))
-        self._behind: set[bytes] = set()
+        mask = os.umask(stat.S_IXUSR | stat.S_IRWXG | stat.S_IRWXO)
+        try:
+            self._socket.bind(self._names.pop(worker))
+        finally:
+            os.umask(mask)
+        self._behind: set[str] = set()
         self._loop.add_reader(self._socket.fileno(), self._receive)
 
     def tell(self, keys: Collection[bytes]) -> None:
@@ -46,7 +51,7 @@ class Wakes:
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
 
-    def _send(self, name: bytes, message: bytes) -> None:
+    def _send(self, name: str, message: bytes) -> None:
         if name in self._behind:
             return
         try:
@@ -57,7 +62,7 @@ class Wakes:
         except OSError:  # that worker does not run yet, or no more: it reads the database when it starts
             return
 
-    def _retry(self, name: bytes) -> None:
+    def _retry(self, name: str) -> None:
         self._behind.discard(name)
         if self._socket.fileno() >= 0:
             self._send(name, b"")
@@ -76,8 +81,3 @@ def _keys(message: bytes) -> Iterator[bytes]:
         position += _LENGTH.size
         yield message[position : position + length]
         position += length
-
-
-def _name(directory: Path, worker: int) -> bytes:
-    digest = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:32]
-    return f"\0fetch/{digest}/{worker}".encode()

@@ -81,6 +81,11 @@ class Process:
         """Ends it without giving it a chance to do anything."""
         self._end(signal.SIGKILL)
 
+    def wait_until_ended(self) -> int:
+        """The exit code, once it has ended by itself, as it should."""
+        self._asked_to_end = True
+        return self._process.wait(STOP_SECONDS)
+
     def _obituary(self) -> str:
         return f"exit code {self._process.poll()}, end of the log:\n{self.log()[-3000:]}"
 

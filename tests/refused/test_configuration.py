@@ -1,5 +1,6 @@
 """Settings that are wrong: one line that says which, and exit code 2, before anything is served."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
         ("--principal=email", "--principal"),
         ("--tenants=with space", "with space"),
         ("--log-level=loud", "--log-level"),
+        ("--workers=1000", "1000"),
+        ("--workers=1000", f"{os.cpu_count()} processors"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused(tmp_path: Path, flag: str, named: str) -> None:
@@ -74,6 +77,20 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     assert server.address in line
 
 
+@pytest.mark.parametrize("workers", [1, min(2, os.cpu_count() or 1)])
+@pytest.mark.parametrize("name", ["member", "thesis.txt"])
+def test_a_data_directory_of_something_else_is_refused(tmp_path: Path, name: str, workers: int) -> None:
+    (tmp_path / "data" / name).mkdir(parents=True)
+    assert name in refusal(tmp_path, f"--workers={workers}")
+
+
 def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert str(tmp_path / "file") in refusal(tmp_path, f"--data-dir={tmp_path}/file/data")
+
+
+@pytest.mark.parametrize("workers", [1, min(2, os.cpu_count() or 1)])
+def test_a_data_directory_that_another_daemon_serves_is_named(tmp_path: Path, workers: int) -> None:
+    with Fetch("embedded").start(tmp_path / "first", [f"--workers={workers}"]) as server:
+        data = server.directory / "data"
+        assert f"another process serves {data}" in refusal(tmp_path, f"--data-dir={data}", f"--workers={workers}")
