@@ -29,7 +29,7 @@ from google.protobuf.message import DecodeError
 from fetch import errors
 from fetch.config import Settings
 from fetch.instruments import Instruments
-from fetch.stores.protocol import StoreUnavailable
+from fetch.stores.protocol import StoreFull, StoreUnavailable
 
 if TYPE_CHECKING:
     from fetch.engine.batch import Mutation
@@ -293,7 +293,7 @@ _INTERNAL = grpc.StatusCode.INTERNAL, "etcdserver: internal error"
 async def _serve(answer: Proceed, call: Call) -> Any:
     try:
         return await answer(call)
-    except (errors.EtcdError, DecodeError, StoreUnavailable) as error:
+    except (errors.EtcdError, DecodeError, StoreUnavailable, StoreFull) as error:
         await call.context.abort(*status_of(error))
     except grpc.aio.AbortError:
         raise  # the call has its status
@@ -314,7 +314,7 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
             return error.code, error.text
         case DecodeError():
             return grpc.StatusCode.INTERNAL, f"grpc: error unmarshalling request: {error}"
-        case StoreUnavailable():
+        case StoreUnavailable() | StoreFull():
             answer = errors.of_store(error)
             return answer.code, answer.text
         case asyncio.CancelledError():

@@ -34,8 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (config.SettingsError, ChainError, StartError) as error:
         sys.stderr.write(f"fetch: {error}\n")
         sys.exit(_USAGE_ERROR)
-    except StoreLost as error:
-        sys.stderr.write(f"fetch: the store is lost: {error}\n")
+    except StoreLost:  # the log has told why
         sys.exit(os.EX_IOERR)
 
 

@@ -175,7 +175,8 @@ class LmdbStore:
         with self.snapshot() as snapshot:
             await snapshot.get(_PROBE)
         if self._commit_failed:
-            await self.transact(_touch)
+            with contextlib.suppress(StoreFull):  # whoever writes is told; who deletes can still be served
+                await self.transact(_touch)
 
     async def lost(self) -> StoreLost:
         """See `Store.lost`."""

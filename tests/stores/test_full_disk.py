@@ -4,8 +4,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
+from fetch import chain
+from fetch.errors import NoSpace
 from fetch.stores.lmdb import LmdbStore
 from fetch.stores.protocol import StoreFull
 from fetch.stores.transaction import Transaction
@@ -37,6 +40,11 @@ async def fill(store: LmdbStore, acknowledged: list[bytes]) -> None:
         acknowledged.append(b"\x09%d" % number)
 
 
+async def open_tenants(store: LmdbStore) -> None:
+    for number in range(100_000):
+        await store.open_tenant(f"tenant-{number}-{'x' * 200}")
+
+
 async def test_a_write_that_finds_no_room_says_so_and_what_was_acknowledged_stays(small_disk: Path) -> None:
     store = LmdbStore(small_disk / "data")
     acknowledged: list[bytes] = []
@@ -47,4 +55,15 @@ async def test_a_write_that_finds_no_room_says_so_and_what_was_acknowledged_stay
     assert acknowledged
     assert {key for key, _ in rows} <= set(acknowledged)
     await put(store, b"\x09small", b"value")
+    await store.close()
+
+
+async def test_a_tenant_that_finds_no_room_is_refused_as_a_write_is(small_disk: Path) -> None:
+    store = LmdbStore(small_disk / "data")
+    with pytest.raises(StoreFull):
+        await fill(store, [])
+    with pytest.raises(StoreFull) as full:
+        await open_tenants(store)
+    assert chain.status_of(full.value) == (grpc.StatusCode.RESOURCE_EXHAUSTED, NoSpace.text)
+    await store.check()
     await store.close()

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -147,89 +146,3 @@ async def test_one_that_meets_an_error_of_its_own_does_not_fail_those_it_was_to_
     assert [type(result) for result in results] == [type(None)] * 5 + [StoreCorrupt] + [type(None)] * 5
     assert [await read(store, key) for key in keys] == [b"1"] * 10
     await store.close()
-
-
-async def test_a_snapshot_too_many_is_refused_and_those_before_it_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embedded, "_MOST_SNAPSHOTS", 20)
-    store = LmdbStore(tmp_path)
-    await write(store, {b"\x02a": b"1"})
-    snapshots = [store.snapshot() for _ in range(20)]
-    with pytest.raises(StoreBusy):
-        store.snapshot()
-    for snapshot in snapshots:
-        with snapshot as opened:
-            assert await opened.get(b"\x02a") == b"1"
-    assert await read(store, b"\x02a") == b"1"
-    await store.close()
-
-
-async def test_a_transaction_too_many_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_MOST_TRANSACTIONS", 3)
-    store = LmdbStore(tmp_path)
-    begun = 0
-    go = asyncio.Event()
-
-    async def body(transaction: Transaction) -> None:
-        nonlocal begun
-        begun += 1
-        await go.wait()
-        transaction.set(b"\x02a", b"1")
-
-    running = [asyncio.create_task(store.transact(body)) for _ in range(10)]
-    await asyncio.wait(running, timeout=0.1)
-    assert begun == 3
-    go.set()
-    await asyncio.gather(*running)
-    assert begun == 10
-    await store.close()
-
-
-HOLD = """
-import lmdb, sys, time
-environment = lmdb.open(sys.argv[1], map_size=1 << 30, max_spare_txns=0)
-readers = [environment.begin() for _ in range(int(sys.argv[2]))]
-print("held", flush=True)
-time.sleep(600)
-"""
-
-
-async def test_the_slots_of_a_reader_that_was_killed_are_used_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embedded, "_MOST_SNAPSHOTS", 20)
-    store = LmdbStore(tmp_path)
-    command = [sys.executable, "-c", HOLD, str(tmp_path), "15"]
-    holder = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    assert holder.stdout is not None
-    assert await holder.stdout.readline() == b"held\n"
-    holder.kill()
-    await holder.wait()
-    snapshots = [store.snapshot() for _ in range(15)]
-    for snapshot in snapshots:
-        snapshot.__exit__()
-    await store.close()
-
-
-async def test_a_database_of_the_format_before_is_brought_to_this_one(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", logger="fetch")
-    prefix, rest = b"\x02" * 500, b"r" * 300
-    bucket = len(rest).to_bytes(4, "big") + len(b"value").to_bytes(4, "big") + rest + b"value"
-    with lmdb.open(str(tmp_path), map_size=1 << 20) as old, old.begin(write=True) as writer:
-        writer.put(b"\x00format", b"fetch 1")
-        writer.put(prefix + b"\x00", bucket)
-    for _ in range(2):
-        store = LmdbStore(tmp_path)
-        assert await read(store, prefix + rest) == b"value"
-        await store.close()
-    assert caplog.text.count("1 buckets") == 1
-
-
-async def test_a_database_of_a_format_to_come_is_refused(tmp_path: Path) -> None:
-    with lmdb.open(str(tmp_path), map_size=1 << 20) as new, new.begin(write=True) as writer:
-        writer.put(b"\x00format", b"fetch 3")
-    with pytest.raises(StoreUnavailable, match="fetch 3"):
-        LmdbStore(tmp_path)
