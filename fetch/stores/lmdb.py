@@ -51,6 +51,7 @@ _PROBE = b"\x00probe"
 _PREFIX = struct.Struct(">BI")
 _PAGE_BYTES = 1 << 20
 _LONGEST_COMMIT_SECONDS = 10.0
+_COMPLAINTS_APART_SECONDS = 1.0
 # what a commit may take on the disk beyond the bytes it writes: pages copied on the way from the root
 _SPARE_BYTES = 1 << 20
 _WRITE_AMPLIFICATION = 2
@@ -71,22 +72,23 @@ class LmdbStore:
         self.shared = workers > 1
         self._loop = asyncio.get_running_loop()
         self._directory = DataDirectory(directory, worker, workers)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._directory.close)
             self._environment = _open(self._directory.path, _MOST_SNAPSHOTS * workers)
-            self._directory.settle()
-            self._wakes = Wakes(self._directory, worker, workers, self._heard) if self.shared else None
-        except OSError as error:
-            self._directory.close()
-            raise StoreUnavailable(f"cannot use {directory}: {error.strerror}") from error
-        except StoreUnavailable:
-            self._directory.close()
-            raise
+            undo.callback(self._environment.close)
+            try:
+                self._directory.settle()
+                self._wakes = Wakes(self._directory, worker, workers, self._heard) if self.shared else None
+            except OSError as error:
+                raise StoreUnavailable(f"cannot use {directory}: {error.strerror}") from error
+            undo.pop_all()
         self._waiting: dict[bytes, list[asyncio.Future[None]]] = {}
         self._evaluating = asyncio.Semaphore(_MOST_TRANSACTIONS)
         self._lost: StoreLost | None = None
         self._losing: asyncio.Future[StoreLost] = self._loop.create_future()
         self._damage: StoreCorrupt | None = None
         self._commit_failed = False
+        self._complained = -_COMPLAINTS_APART_SECONDS
         self._committing_since: float | None = None
         self._commits: queue.SimpleQueue[_Commit | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="lmdb-writer", daemon=True)
@@ -242,22 +244,37 @@ class LmdbStore:
         try:
             with self._environment.begin(write=True) as writer:
                 outcomes: list[_Outcome] = [_apply(commit.transaction, writer) for commit in group]
-            self._directory.require_database()
         except Exception as error:  # noqa: BLE001  whatever it is, the callers learn of it, and the thread lives on
             failure = self._failed(error)
             # LMDB reports a write that a full disk has cut short as an input/output error
             if type(failure) is StoreUnavailable and self._is_full(group):
                 failure = StoreFull(str(failure))
         else:
-            self._commit_failed = False
-            return outcomes
+            return self._acknowledged(outcomes)
         if len(group) > 1 and isinstance(failure, StoreFull | StoreCorrupt):
             # one may be too much, or meet what is damaged, and the others not: which it is is found by halving
             half = len(group) // 2
             return self._commit(group[:half]) + self._commit(group[half:])
         self._commit_failed = not isinstance(failure, StoreFull)
-        logger.error("a commit of %d transactions failed: %s: %s", len(group), type(failure).__name__, failure)
+        self._complain(len(group), failure)
         return [failure] * len(group)
+
+    def _acknowledged(self, outcomes: "list[_Outcome]") -> "list[_Outcome]":
+        """The outcomes of a group that is durable; the error if that is in a file that nobody will find any more."""
+        try:
+            self._directory.require_database()
+        except StoreUnavailable as error:
+            failure = self._failed(error)
+            self._complain(len(outcomes), failure)
+            return [failure] * len(outcomes)
+        self._commit_failed = False
+        return outcomes
+
+    def _complain(self, transactions: int, failure: Exception) -> None:
+        now = time.monotonic()
+        if now - self._complained >= _COMPLAINTS_APART_SECONDS:
+            self._complained = now
+            logger.error("a commit of %d transactions failed: %s: %s", transactions, type(failure).__name__, failure)
 
     def _is_full(self, group: "Sequence[_Commit]") -> bool:
         """Whether the disk has no room for what the group writes."""

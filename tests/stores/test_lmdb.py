@@ -1,6 +1,7 @@
 """The embedded store by itself: its readers, its writer, its formats."""
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 
@@ -39,6 +40,14 @@ async def test_what_was_committed_is_let_go_of_though_nothing_follows(tmp_path: 
     async with asyncio.timeout(SECONDS):
         while sys.getrefcount(value) > holders:  # noqa: ASYNC110  nothing tells when an object is let go of
             await asyncio.sleep(0)
+    await store.close()
+
+
+async def test_two_thousand_snapshots_can_be_open_at_once(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path)
+    with contextlib.ExitStack() as opened:
+        snapshots = [opened.enter_context(store.snapshot()) for _ in range(2000)]
+        assert [await snapshot.get(b"\x02a") for snapshot in snapshots] == [None] * 2000
     await store.close()
 
 
