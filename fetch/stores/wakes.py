@@ -56,11 +56,11 @@ class Wakes:
             return
         try:
             self._socket.sendto(message, name)
-        except BlockingIOError:
+        except (FileNotFoundError, ConnectionRefusedError):
+            return  # that worker does not run yet, or no more: it reads the database when it starts
+        except OSError:  # there is no room: in its socket, or in the system's memory
             self._behind.add(name)
             self._loop.call_later(_RETRY_SECONDS, self._retry, name)
-        except OSError:  # that worker does not run yet, or no more: it reads the database when it starts
-            return
 
     def _retry(self, name: str) -> None:
         self._behind.discard(name)

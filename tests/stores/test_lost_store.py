@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 import urllib.error
@@ -158,6 +159,15 @@ def test_an_idle_daemon_whose_directory_goes_away_ends(daemon: FetchServer, go: 
     go(daemon.directory / "data")
     assert daemon.process.wait_until_ended() == STORES_END
     assert f"the store is lost: {daemon.directory / 'data'}" in daemon.process.log()
+
+
+def test_a_daemon_whose_database_is_cut_short_ends_and_says_what_it_met(tmp_path: Path) -> None:
+    with Fetch("embedded").start(tmp_path / "daemon") as server:
+        with server.connect() as client:
+            client.put(b"a", b"1")
+        os.truncate(server.directory / "data" / "data.mdb", 8192)
+        assert server.process.wait_until_ended() == -signal.SIGBUS
+        assert "Bus error" in server.process.log()
 
 
 def test_a_damaged_database_is_told_as_data_loss(tmp_path: Path, metrics: str) -> None:
