@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import lmdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fetch.stores import longkeys
@@ -51,6 +51,7 @@ def records(writer: lmdb.Transaction) -> int:
     return int(writer.stat()["entries"])
 
 
+@settings(deadline=None)
 @given(steps=st.lists(puts | deletes | clears, max_size=30), bounds=st.lists(st.tuples(keys, keys), max_size=4))
 def test_rows_are_those_of_a_dictionary(
     environment: lmdb.Environment, steps: list[tuple[str, bytes, bytes]], bounds: list[tuple[bytes, bytes]]
@@ -67,7 +68,8 @@ def test_rows_are_those_of_a_dictionary(
             else:
                 longkeys.clear_range(writer, key, other)
                 expected = {held: value for held, value in expected.items() if not key <= held < other}
-        for begin, end in [(OWN, b"\xff"), *bounds]:
+        of_steps = [span for _, key, _ in steps for span in ((OWN, key), (key, b"\xff"), (key, key + b"\x00"))]
+        for begin, end in [(OWN, b"\xff"), *bounds, *of_steps]:
             rows = sorted((key, value) for key, value in expected.items() if begin <= key < end)
             assert list(longkeys.rows(writer, begin, end)) == rows
             assert longkeys.count(writer, begin, end) == len(rows)
@@ -75,6 +77,7 @@ def test_rows_are_those_of_a_dictionary(
         writer.abort()
 
 
+@settings(deadline=None)
 @given(held=st.sets(keys))
 def test_nothing_is_left_of_keys_that_are_gone(environment: lmdb.Environment, held: set[bytes]) -> None:
     with environment.begin(write=True) as writer:
