@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from fetch.services.reflection import Reflection
 from fetch.services.streams import Streams
 from fetch.services.unserved import Auth
 from fetch.services.watch import Watch
-from fetch.stores.directory import DataDirectory
+from fetch.stores.directory import DataDirectory, DirectoryTaken
 from fetch.stores.foundationdb import FoundationDBStore
 from fetch.stores.lmdb import LmdbStore
 from fetch.stores.protocol import Store, StoreLost, StoreUnavailable
@@ -42,6 +43,8 @@ from fetch.telemetry import Telemetry, TelemetryError
 from fetch.workers import stop_with_supervisor
 
 _GRACE_SECONDS = 5.0
+_ORPHANS_SECONDS = _GRACE_SECONDS + 3.0
+_ORPHANS_POLL_SECONDS = 0.1
 _PROBE_SECONDS = 2.0
 _PROBE_INTERVAL_SECONDS = 1.0
 _GRPC_OVERHEAD_BYTES = 512 * 1024
@@ -316,13 +319,24 @@ def require_free(settings: Settings) -> None:
 def require_data_directory(settings: Settings) -> None:
     """Tries the data directory, so that it is said once what is wrong with it, and not by each worker.
 
+    A daemon that was killed leaves workers behind, which end by themselves: that is waited for.
+
     :raises StartError:
     """
-    if settings.fdb_cluster_file is None:
+    if settings.fdb_cluster_file is not None:
+        return
+    deadline = time.monotonic() + _ORPHANS_SECONDS
+    while True:
         try:
             DataDirectory(Path(settings.data_dir), 0, 1).close()
+        except DirectoryTaken as error:
+            if time.monotonic() > deadline:
+                raise StartError(str(error)) from error
+            time.sleep(_ORPHANS_POLL_SECONDS)
         except StoreUnavailable as error:
             raise StartError(str(error)) from error
+        else:
+            return
 
 
 @dataclass(frozen=True, slots=True)

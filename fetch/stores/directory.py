@@ -30,13 +30,18 @@ _FLOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length 
 logger = logging.getLogger(__name__)
 
 
+class DirectoryTaken(StoreUnavailable):
+    """Another daemon serves the directory."""
+
+
 class DataDirectory:
     """A directory that this process serves, as a worker of its daemon or alone."""
 
     def __init__(self, path: Path, worker: int, workers: int) -> None:
         """Makes the directory where it is missing, and takes it.
 
-        :raises StoreUnavailable: it cannot be used, is not fetch's, or another daemon serves it
+        :raises DirectoryTaken: another daemon serves it
+        :raises StoreUnavailable: it cannot be used, or is not fetch's
         """
         self.path = path.absolute()
         try:
@@ -57,7 +62,7 @@ class DataDirectory:
             raise StoreUnavailable(f"cannot use {path}: {error.strerror}") from error
         if not is_taken:
             self.close()
-            raise StoreUnavailable(f"another process serves {path}")
+            raise DirectoryTaken(f"another process serves {path}")
         self._database = str(self.path / DATABASE)
         self._files: dict[str, tuple[int, int]] = {}
 

@@ -159,10 +159,11 @@ def replace_buckets(writer: lmdb.Transaction) -> int:
 
 @dataclass(slots=True)
 class _Level:
-    """A space on the way of a walk: what is left of it, its first record, the one that ends it, and the bounds of the
-    walk as far as they cut through it."""
+    """A space on the way of a walk: what is left of it, the link that led to it, its first record and the one that ends
+    it, and the bounds of the walk as far as they cut through it."""
 
     rows: Iterator[Row]
+    link: bytes
     first: bytes
     stop: bytes
     begin: bytes
@@ -174,17 +175,23 @@ def _behind(
 ) -> Iterator[tuple[list[bytes], bytes]]:
     """The rows that a link leads to: the pieces of their keys, and their values.
 
-    `begin` and `end` are bounds that have the link's bytes in common, empty and None where there is none. The walk
-    keeps a stack of its own: a key may be thousands of links deep.
+    `begin` and `end` are bounds that have the link's bytes in common, empty and None where there is none. A key may be
+    thousands of links deep, so the walk keeps a stack of its own, and has one cursor, which goes back to a link when it
+    comes up: 2 µs a link.
     """
+    cursor = reader.cursor()
     path = [link[0][:-1]]
-    levels = [_open(reader, link[1], INLINE, begin, end)]
+    levels = [_open(cursor, link, INLINE, begin, end)]
     while levels:
         level = levels[-1]
         row = next(level.rows, None)
         if row is None or (row[0] >= level.stop and (row[0] > level.stop or len(row[0]) <= INLINE)):
             levels.pop()
             path.pop()
+            if levels:
+                cursor.set_range(level.link)
+                levels[-1].rows = cursor.iternext()
+                next(levels[-1].rows)
             continue
         record, value = row
         if len(record) <= INLINE:
@@ -193,19 +200,17 @@ def _behind(
             at = INLINE + len(levels) * _ROOM
             path.append(record[_PREFIX_BYTES:-1])
             begin = level.begin if record == level.first else _NOTHING
-            levels.append(_open(reader, value, at, begin, level.end if record == level.stop else None))
+            levels.append(_open(cursor, row, at, begin, level.end if record == level.stop else None))
 
 
-def _open(reader: lmdb.Transaction, number: bytes, at: int, begin: bytes, end: bytes | None) -> _Level:
-    """The space of that number, which holds what keys have from their byte `at` on."""
+def _open(cursor: lmdb.Cursor, link: Row, at: int, begin: bytes, end: bytes | None) -> _Level:
+    """The space behind a link, which holds what keys have from their byte `at` on."""
+    record, number = link
     space = _SPACE + number
     first = space + _piece(begin, at)
-    behind = _SPACE + _NUMBER.pack(_NUMBER.unpack(number)[0] + 1)
-    cursor = reader.cursor()
+    stop = _SPACE + _NUMBER.pack(_NUMBER.unpack(number)[0] + 1) if end is None else space + _piece(end, at)
     found = cursor.set_range(first)
-    return _Level(
-        cursor.iternext() if found else iter(()), first, behind if end is None else space + _piece(end, at), begin, end
-    )
+    return _Level(cursor.iternext() if found else iter(()), record, first, stop, begin, end)
 
 
 def _split(key: bytes) -> tuple[list[bytes], bytes]:
