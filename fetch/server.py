@@ -51,12 +51,6 @@ _GRPC_OVERHEAD_BYTES = 512 * 1024
 _DEFAULT_QUOTA = 2 << 30
 _SAMPLE_SECONDS = 15.0
 _YOUNG_OBJECTS = 20_000
-_SWITCH_SECONDS = 0.0002
-"""How long the event loop may keep the interpreter's lock from the embedded store's writer thread, and that from it.
-
-LMDB's calls let go of it and have to get it back, one for each row that is written. With Python's 5 ms, 16 clients that
-put beside 16 that get are served 8,000 puts/s, with a p99 of 8 ms; with 0.2 ms 13,000-20,000, with 4-6 ms.
-"""
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +83,6 @@ async def serve(settings: Settings, worker: int | None = None) -> None:
             stop_with_supervisor(stop)
         raise_open_files()
         _relax_collector()
-        sys.setswitchinterval(_SWITCH_SECONDS)
         logger.info("serving on %s", ", ".join(settings.listen_client_urls))
         if not worker:
             sys.stdout.write(f"fetch serves {', '.join(settings.listen_client_urls)}\n{connection_hint(settings)}\n")
