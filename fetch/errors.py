@@ -96,6 +96,13 @@ class RequestTooLarge(EtcdError):
     text = "etcdserver: request is too large"
 
 
+class TooManyAlarms(EtcdError):
+    """etcd keeps alarms of any number of members, which may be made up."""
+
+    code = _Code.RESOURCE_EXHAUSTED
+    text = "etcdserver: too many alarms"
+
+
 class TooManyRequests(EtcdError):
     code = _Code.RESOURCE_EXHAUSTED
     text = "etcdserver: too many requests"

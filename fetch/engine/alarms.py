@@ -7,6 +7,9 @@ from fetch.api.rpc_pb2 import AlarmType
 
 MEMBER_ID = 0x66657463680001
 
+MOST = 64
+"""How many alarms a tenant may have: they lie in one row, which every batch reads."""
+
 Alarms = frozenset[tuple[int, int]]
 """(member ID, type of alarm) of each."""
 

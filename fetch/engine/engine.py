@@ -11,6 +11,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from fetch import errors
 from fetch.api.rpc_pb2 import (
     DeleteRangeRequest,
     DeleteRangeResponse,
@@ -274,11 +275,17 @@ class StorageEngine:
         )
 
     async def change_alarms(self, *, activate: Alarms = frozenset(), deactivate: Alarms = frozenset()) -> Alarms:
-        """Raises and lowers alarms; returns those that were raised before."""
+        """Raises and lowers alarms; returns those that were raised before.
+
+        :raises TooManyAlarms:
+        """
 
         async def change(batch: Batch) -> Alarms:
             before = batch.alarms
-            batch.alarms = (before | activate) - deactivate
+            after = (before | activate) - deactivate
+            if len(after) > max(len(before), alarms.MOST):
+                raise errors.TooManyAlarms
+            batch.alarms = after
             return before
 
         return await self._writer.submit(change)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import grpc
 
+from fetch import errors
 from fetch.api.rpc_pb2 import (
     AlarmRequest,
     AlarmResponse,
@@ -49,9 +50,14 @@ class Maintenance:
         }
 
     async def alarm(self, request: bytes, call: Call) -> bytes:
-        """Alarm."""
+        """Alarm.
+
+        Types and actions that etcd has no name for are refused. etcd keeps such an alarm, and dies of such an action.
+        """
         message = AlarmRequest.FromString(request)
         engine = tenant_of(call)
+        if message.alarm not in AlarmType.values() or message.action not in AlarmRequest.AlarmAction.values():
+            raise errors.Refused(grpc.StatusCode.INVALID_ARGUMENT, "etcdserver: unknown type or action of an alarm")
         response = AlarmResponse()
         named = frozenset({(message.memberID, int(message.alarm))})
         shown: Alarms = frozenset()

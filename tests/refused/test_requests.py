@@ -41,3 +41,59 @@ def test_a_snapshot_is_refused(tenant: Client) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         tenant.call_stream("/etcdserverpb.Maintenance/Snapshot", rpc_pb2.SnapshotRequest(), rpc_pb2.SnapshotResponse)
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def varint(number: int) -> bytes:
+    number &= (1 << 64) - 1
+    encoded = bytearray()
+    while number > 127:
+        encoded.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*encoded, number])
+
+
+def alarm(action: int, kind: int) -> bytes:
+    """An AlarmRequest, with numbers that the message's enums need not have."""
+    return b"\x08" + varint(action) + b"\x18" + varint(kind)
+
+
+@pytest.mark.parametrize("kind", [3, 255, 256, 300, 2**31 - 1, -1, -(2**31)])
+@pytest.mark.parametrize("action", [0, 1, 2])
+def test_a_kind_of_alarm_that_there_is_not_is_refused(tenant: Client, action: int, kind: int) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        tenant.call_raw("/etcdserverpb.Maintenance/Alarm", alarm(action, kind))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("action", [3, 300, -1])
+def test_an_action_on_alarms_that_there_is_not_is_refused(tenant: Client, action: int) -> None:
+    # etcd 3.7.3 dies of it
+    with pytest.raises(grpc.RpcError) as caught:
+        tenant.call_raw("/etcdserverpb.Maintenance/Alarm", alarm(action, 1))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_an_alarm_may_be_of_any_member(tenant: Client) -> None:
+    tenant.alarm("ACTIVATE", "NOSPACE", 2**64 - 1)
+    assert [raised.memberID for raised in tenant.alarm("GET").alarms] == [2**64 - 1]
+
+
+def test_there_are_only_so_many_alarms(tenant: Client) -> None:
+    for member in range(64):
+        tenant.alarm("ACTIVATE", "NOSPACE", member)
+    with pytest.raises(grpc.RpcError) as caught:
+        tenant.alarm("ACTIVATE", "NOSPACE", 64)
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    tenant.alarm("DEACTIVATE", "NOSPACE", 0)
+    tenant.alarm("ACTIVATE", "NOSPACE", 64)
+    assert len(tenant.alarm("GET").alarms) == 64
+
+
+def test_leases_of_others_expire_after_any_kind_of_alarm(fetch: FetchServer, tenant: Client) -> None:
+    for kind in (300, -1):
+        with pytest.raises(grpc.RpcError):
+            tenant.call_raw("/etcdserverpb.Maintenance/Alarm", alarm(1, kind))
+    with fetch.empty_keyspace() as other, other.watch() as watch:
+        watch.create(b"a")
+        other.put(b"a", lease=other.lease_grant(2).ID)
+        assert [event.type for event in watch.events(2)] == [0, 1]
