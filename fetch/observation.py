@@ -67,6 +67,7 @@ class Observation:
         self._commits = histogram("fetch.commit.duration", "Group commits, with repeated evaluation.", _TENANT, "s")
         self._writes = histogram("fetch.commit.writes", "Writes in one group commit.", _TENANT, bounds=COUNTS)
         self._conflicts = counter("fetch.commit.conflicts", "Evaluations that a conflict made void.", _TENANT)
+        self._failures = counter("fetch.background.failures", "Failures of what runs in the background.", ("task",))
         self._observe_store()
         _observe_process(instruments)
 
@@ -97,6 +98,10 @@ class Observation:
         if self._traces:
             for caller in what.callers:
                 caller.run(self._trace_commit, what)
+
+    def failed(self, task: str) -> None:
+        """Counts a failure of what runs in the background, see `background.Failed`."""
+        self._failures.add((task,))
 
     async def sample(self, tenants: Tenants, store: Store) -> None:
         """Reads what only the store knows: its size, and what the tenants with a label of their own have stored."""

@@ -21,6 +21,7 @@ from fetch import chain, listener
 from fetch.config import Settings, connection_hint
 from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.mutations import apply
+from fetch.engine.served import ServedTime, these_workers
 from fetch.engine.tenants import Tenants
 from fetch.instruments import Instruments
 from fetch.limits import raise_open_files
@@ -137,7 +138,12 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
         store = _open_store(settings, worker)
     except StoreUnavailable as error:
         raise StartError(str(error)) from error
-    tenants = Tenants(store, _quota(settings), settings.tenants, operations, observation.report)
+    served = (
+        ServedTime(store, workers=these_workers()) if settings.workers > 1 and not settings.fdb_cluster_file else None
+    )
+    tenants = Tenants(
+        store, _quota(settings), settings.tenants, operations, observation.report, observation.failed, served
+    )
     observation.watch_over(tenants, _quota(settings))
     try:
         links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, tenants, instruments)

@@ -8,7 +8,7 @@ the `Hub`. One engine serves a tenant in a daemon; several daemons have one each
 import asyncio
 import functools
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from fetch import errors
@@ -24,14 +24,17 @@ from fetch.api.rpc_pb2 import (
 from fetch.engine import alarms, compaction, lease, operations
 from fetch.engine.alarms import Alarms
 from fetch.engine.batch import Batch, Mutate, Report, Writer, unpack_usage
-from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, unpack_revision
+from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, served_row, unpack_revision
 from fetch.engine.operations import Outcome
 from fetch.engine.reads import EVERYTHING, Counts, Found, View, arranged, chunks, collect, find, needed
+from fetch.engine.renewals import Renewals
+from fetch.engine.served import ServedTime, served_since
 from fetch.engine.turns import Turns
 from fetch.engine.watch import Hub
 from fetch.stores.protocol import SnapshotExpired, Store
 
 _PIECE = 1000
+_MOST_KEYS_EXPIRED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +72,11 @@ class StorageEngine:
         report: Report,
         granted: Callable[[lease.Grant], None],
         turns: Turns,
+        served: ServedTime,
     ) -> None:
         """`quota` in bytes, 0 for none; `report` is told of batches and deliveries, `granted` of each lease.
 
-        `turns` are those that all tenants' long work takes.
+        `turns` are those that all tenants' long work takes, `served` is the time that leases run out by.
         """
         self.tenant = tenant
         self.quota = quota
@@ -85,6 +89,8 @@ class StorageEngine:
             store, self._layout, quota, mutate, self.watches.publish, functools.partial(report, tenant)
         )
         self._granted = granted
+        self._served = served
+        self._renewals = Renewals(self._store_renewals)
         self._compaction: asyncio.Task[None] | None = None
 
     # keys
@@ -219,15 +225,30 @@ class StorageEngine:
         """See `lease.grant`; with the revision at which it was served."""
 
         async def grant(batch: Batch) -> tuple[lease.Grant, int]:
-            return await lease.grant(batch, self.tenant, lease_id, ttl), batch.revision
+            return await lease.grant(batch, self.tenant, lease_id, ttl, self._served.latest()), batch.revision
 
         granted, revision = await self._writer.submit(grant)
         self._granted(granted)
         return granted, revision
 
-    async def renew_lease(self, lease_id: int) -> lease.Grant:
-        """See `lease.renew`."""
-        return await self._writer.submit(lambda batch: lease.renew(batch, self.tenant, lease_id))
+    async def renew_leases(self, leases: Sequence[int]) -> tuple[list[lease.Grant | None], int]:
+        """Starts times to live anew, see `lease.renew`; with the revision from before that."""
+        with self._store.snapshot() as snapshot:
+            revision = unpack_revision(await snapshot.get(self._layout.revision), FIRST_REVISION)
+            found = await lease.read_grants(snapshot, self._layout, leases)
+        now = self._served.latest()
+        # the others need no writing: they would not run out earlier if they were revoked, or the daemon ended, now
+        missing = [grant.lease for grant in found if grant is not None and not grant.is_renewed(now)]
+        if missing:
+            renewed = dict(zip(missing, await self._renewals.renew(missing), strict=True))
+            found = [grant and renewed.get(grant.lease, grant) for grant in found]
+        return found, revision
+
+    async def _store_renewals(self, leases: Sequence[int]) -> list[lease.Grant | None]:
+        rows = [self._layout.lease(lease_id) for lease_id in leases]
+        return await self._writer.submit(
+            lambda batch: lease.renew(batch, self.tenant, leases, self._served.latest()), rows
+        )
 
     async def revoke_lease(self, lease_id: int) -> int:
         """See `lease.revoke`; the revision at which it was served."""
@@ -238,23 +259,46 @@ class StorageEngine:
 
         return await self._writer.submit(revoke)
 
-    async def expire_lease(self, lease_id: int, expires: int) -> bool:
-        """See `lease.expire`."""
-        return await self._writer.submit(lambda batch: lease.expire(batch, lease_id, expires))
+    async def expire_leases(self, due: Sequence[lease.Due]) -> int:
+        """See `lease.expire`. What the store cannot commit at once is expired in steps."""
+        due = due[:_MOST_KEYS_EXPIRED]
+        rows = [served_row(self._layout.shared), *(self._layout.lease(lease_id) for lease_id, _ in due)]
 
-    async def find_lease(self, lease_id: int, *, keys: bool) -> tuple[lease.Grant | None, list[bytes], int]:
-        """A lease's grant (None: no such lease), its keys if they are asked for, and the newest revision."""
+        async def expire(batch: Batch, most_keys: int, *, whole: bool) -> int:
+            return await lease.expire(batch, self.tenant, due, self._served, most_keys, whole=whole)
+
+        most_keys = _MOST_KEYS_EXPIRED
+        try:
+            return await self._writer.submit(functools.partial(expire, most_keys=most_keys, whole=True), rows)
+        except errors.RequestTooLarge:
+            while True:
+                most_keys //= 2
+                try:
+                    return await self._writer.submit(functools.partial(expire, most_keys=most_keys, whole=False), rows)
+                except errors.RequestTooLarge:
+                    if most_keys == 1:
+                        raise
+
+    async def find_lease(self, lease_id: int, *, keys: bool) -> tuple[lease.Grant | None, int, list[bytes], int]:
+        """A lease's grant (None: no such lease), the seconds it has left, its keys if they are asked for, and the
+        newest revision."""
+        attached: list[bytes] = []
         with self._store.snapshot() as snapshot:
             view = await View.open(snapshot, self._layout)
             granted = await lease.read_grant(snapshot, self._layout, lease_id)
-            attached = await lease.attached_keys(snapshot, self._layout, lease_id) if keys else []
-        return granted, attached, view.revision
+            since = await served_since(snapshot, self._layout.shared)
+            if keys and granted is not None:
+                async with self.turns.work(self.tenant) as work:
+                    attached = await lease.attached_keys(snapshot, self._layout, lease_id, work)
+        remaining = -1 if granted is None else granted.remaining(self._served.now(), since)
+        return granted, remaining, attached, view.revision
 
     async def leases(self) -> tuple[list[int], int]:
         """All leases, and the newest revision."""
-        with self._store.snapshot() as snapshot:
-            view = await View.open(snapshot, self._layout)
-            return await lease.leases(snapshot, self._layout), view.revision
+        async with self.turns.work(self.tenant) as work:
+            with self._store.snapshot() as snapshot:
+                view = await View.open(snapshot, self._layout)
+                return await lease.leases(snapshot, self._layout, work), view.revision
 
     # maintenance
 

@@ -9,8 +9,14 @@
     PREFIX a ID KEY                 the key is attached to the lease
     PREFIX x NAME / …               what an extension keeps in the tenant
 
-Revisions are 8 bytes and subs 4, big-endian, so that they sort as numbers. The one thing outside of a tenant's prefix
-is the queue of leases by expiry, which is one for all tenants so that a daemon waits on its head alone.
+What belongs to no tenant, under the store's `shared_prefix`:
+
+    SHARED 0x02 EXPIRY LEASE PREFIX   the tenant's name: the queue of leases, one for all tenants so that a daemon
+                                      waits on its head alone
+    SHARED 0x03 served                how long tenants have been served, and since when without a gap (see `served`)
+
+Revisions are 8 bytes and subs 4, big-endian, so that they sort as numbers. Expiries are milliseconds of the time that
+`served` keeps, 8 bytes.
 """
 
 import struct
@@ -31,6 +37,7 @@ _ALL_BITS = (1 << 64) - 1
 
 _EXPIRIES = b"\x02"
 _EXPIRIES_END = b"\x03"
+_SERVED = b"\x03served"
 
 
 def pack_revision(revision: int) -> bytes:
@@ -56,6 +63,11 @@ def unpack_sub(stored: bytes) -> int:
 def expiries(shared: bytes) -> tuple[bytes, bytes]:
     """The range of the queue of expiries in a store whose shared keys begin with `shared`."""
     return shared + _EXPIRIES, shared + _EXPIRIES_END
+
+
+def served_row(shared: bytes) -> bytes:
+    """The row of the time that is served, in a store whose shared keys begin with `shared`."""
+    return shared + _SERVED
 
 
 def unpack_expiry(row: bytes, shared: bytes) -> tuple[int, int]:
@@ -154,7 +166,7 @@ class Layout:
         return int(struct.unpack(">q", row[len(self.leases) :])[0])
 
     def expiry(self, milliseconds: int, lease: int) -> bytes:
-        """The row of a lease in the queue of expiries. `milliseconds` are since the Unix epoch."""
+        """The row of a lease in the queue of expiries. `milliseconds` are of the time that `served` keeps."""
         return self.shared + _EXPIRIES + _EXPIRY.pack(milliseconds, lease) + self.prefix
 
     def attachment(self, lease: int, key: bytes) -> bytes:

@@ -1,47 +1,78 @@
-"""Leases: granted, renewed and revoked in the tenant's batches, expired by a reaper.
+"""Leases: granted, renewed, revoked and expired in the tenant's batches.
 
-A lease's expiry is a point in wall-clock time, stored with it, so that any daemon can expire it and a restart changes
-nothing. The rules are etcd's (`server/lease/lessor.go`): times to live are at least two seconds, revoking or expiring a
-lease deletes its keys at one revision.
+A lease's expiry is a point in the time that tenants are served (`served`), stored with it, so that any daemon can
+expire it. The rules are etcd's (`server/lease/lessor.go`): times to live are at least two seconds, revoking or
+expiring a lease deletes its keys at one revision, and after a gap in the service it has its time to live anew.
+
+A renewal is stored for a little longer than it was asked for, `slack`. Another one that comes before that is used up
+changes nothing that anyone could observe, on any daemon: the lease lives as long as it says anyhow. It is not written,
+so a lease costs a few writes a second however often it is renewed. etcd too lets a lease run out up to half a second
+late, since it looks that often.
 """
 
-import asyncio
-import logging
 import secrets
 import struct
-import time
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fetch import errors
 from fetch.engine.batch import Batch
-from fetch.engine.layout import Layout, expiries, unpack_expiry
+from fetch.engine.layout import Layout
 from fetch.engine.operations import refuse_when_full
-from fetch.stores.protocol import Store, StoreUnavailable
+from fetch.engine.served import ServedTime, served_since
+from fetch.engine.turns import Work
 from fetch.stores.transaction import Source, all_rows
 
 _GRANT = struct.Struct(">qQ")
 _SHORTEST_TTL = 2
 _LONGEST_TTL = 9_000_000_000
-_LONGEST_SLEEP = 5.0
-_RETRY_SECONDS = 1.0
-_MOST_AT_ONCE = 100
+_SECOND = 1000
+_LONGEST_SLACK = 500
+_SLACK_FRACTION = 16
+# etcd keeps what remains of a longer time to live every five minutes, and gives a lease that after an election
+_LONGEST_ANEW = 300
+_PAGE = 1000
+_ROWS_BETWEEN_LOOKS = 256
 
-logger = logging.getLogger(__name__)
+Due = tuple[int, int]
+"""A lease that is due, and its expiry as queued."""
+
+
+def slack(ttl: int) -> int:
+    """The milliseconds that a lease may live on beyond its time to live of `ttl` seconds."""
+    return min(_LONGEST_SLACK, ttl * _SECOND // _SLACK_FRACTION)
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A lease as granted: its time to live in seconds, and when it expires, in milliseconds since the Unix epoch."""
+    """A lease as granted: its time to live in seconds, and when it expires, in milliseconds of the time served.
+
+    A time to live of 0 is that of a lease whose keys are being deleted in steps: nobody can renew it any more.
+    """
 
     lease: int
     ttl: int
     expires: int
 
     @property
-    def remaining(self) -> int:
+    def is_ending(self) -> bool:
+        """Whether its keys are being deleted."""
+        return self.ttl == 0
+
+    def ends(self, since: int) -> int:
+        """When it expires if there was no service just before `since`, so that nobody could renew it."""
+        if self.is_ending:
+            return self.expires
+        return max(self.expires, since + min(self.ttl, _LONGEST_ANEW) * _SECOND + slack(self.ttl))
+
+    def remaining(self, now: int, since: int) -> int:
         """The whole seconds that are left; negative behind the expiry."""
-        return int((self.expires - _now()) / 1000)
+        return int(min(self.ends(since) - now, self.ttl * _SECOND - 1) / _SECOND)
+
+    def is_renewed(self, now: int) -> bool:
+        """Whether it would not live longer if it was renewed now."""
+        return not self.is_ending and now + self.ttl * _SECOND <= self.expires
 
     def pack(self) -> bytes:
         """The stored form."""
@@ -56,12 +87,19 @@ class Grant:
 
 async def read_grant(source: Source, layout: Layout, lease: int) -> Grant | None:
     """A lease's grant, None when there is no such lease."""
-    stored = await source.get(layout.lease(lease))
-    return None if stored is None else Grant.unpack(lease, stored)
+    [found] = await read_grants(source, layout, [lease])
+    return found
 
 
-async def grant(batch: Batch, tenant: str, lease: int, ttl: int) -> Grant:
-    """Grants a lease of `ttl` seconds; its ID is chosen here when `lease` is 0.
+async def read_grants(source: Source, layout: Layout, leases: Sequence[int]) -> list[Grant | None]:
+    """The grants of leases, in one round trip; None for those that there are not, or not any more."""
+    rows = await source.get_many([layout.lease(lease) for lease in leases])
+    found = [None if row is None else Grant.unpack(lease, row) for lease, row in zip(leases, rows, strict=True)]
+    return [None if grant is None or grant.is_ending else grant for grant in found]
+
+
+async def grant(batch: Batch, tenant: str, lease: int, ttl: int, now: int) -> Grant:
+    """Grants a lease of `ttl` seconds from `now` on; its ID is chosen here when `lease` is 0.
 
     :raises LeaseTTLTooLarge: :raises LeaseExists: :raises NoSpace:
     """
@@ -69,19 +107,25 @@ async def grant(batch: Batch, tenant: str, lease: int, ttl: int) -> Grant:
         raise errors.LeaseTTLTooLarge
     refuse_when_full(batch)
     lease = lease or secrets.randbits(63) or 1
-    if await read_grant(batch.transaction, batch.layout, lease) is not None:
+    if await batch.transaction.get(batch.layout.lease(lease)) is not None:
         raise errors.LeaseExists
-    return _store(batch, tenant, lease, max(ttl, _SHORTEST_TTL))
+    return _store(batch, tenant, lease, max(ttl, _SHORTEST_TTL), now)
 
 
-async def renew(batch: Batch, tenant: str, lease: int) -> Grant:
-    """Starts a lease's time to live anew.
+async def renew(batch: Batch, tenant: str, leases: Sequence[int], now: int) -> list[Grant | None]:
+    """Starts the times to live of leases anew; None for each that there is not.
 
-    :raises LeaseNotFound:
+    One that is past its expiry but still there is renewed: that its renewal has waited, or its expiry has, is not its
+    holder's fault.
     """
-    granted = await _require(batch, lease)
-    batch.transaction.clear(batch.layout.expiry(granted.expires, lease))
-    return _store(batch, tenant, lease, granted.ttl)
+    renewed: list[Grant | None] = []
+    for granted in await read_grants(batch.transaction, batch.layout, leases):
+        if granted is not None and not granted.is_renewed(now):
+            batch.transaction.clear(batch.layout.expiry(granted.expires, granted.lease))
+            renewed.append(_store(batch, tenant, granted.lease, granted.ttl, now))
+        else:
+            renewed.append(granted)
+    return renewed
 
 
 async def revoke(batch: Batch, lease: int) -> None:
@@ -89,109 +133,124 @@ async def revoke(batch: Batch, lease: int) -> None:
 
     :raises LeaseNotFound:
     """
-    granted = await _require(batch, lease)
-    layout, transaction = batch.layout, batch.transaction
-    for row in [row async for row, _ in all_rows(transaction, *layout.attachment_range(lease))]:
-        key = layout.unpack_attachment(row)
-        stored = await transaction.get(layout.key(key))
-        if stored is not None:
-            await batch.delete(key, stored)
-        transaction.clear(row)
-    transaction.clear(layout.lease(lease))
-    transaction.clear(layout.expiry(granted.expires, lease))
-
-
-async def expire(batch: Batch, lease: int, expires: int) -> bool:
-    """Revokes a lease, unless it has been renewed or revoked since it was found to expire at `expires`."""
-    granted = await read_grant(batch.transaction, batch.layout, lease)
-    if granted is None or granted.expires != expires:
-        batch.transaction.clear(batch.layout.expiry(expires, lease))
-        return False
-    await revoke(batch, lease)
-    return True
-
-
-async def attached_keys(source: Source, layout: Layout, lease: int) -> list[bytes]:
-    """The keys attached to a lease, in order."""
-    return [layout.unpack_attachment(row) async for row, _ in all_rows(source, *layout.attachment_range(lease))]
-
-
-async def leases(source: Source, layout: Layout) -> list[int]:
-    """All leases of a tenant, the one that ends first first."""
-    granted = [
-        Grant.unpack(layout.unpack_lease(row), stored)
-        async for row, stored in all_rows(source, layout.leases, layout.leases_end)
-    ]
-    return [grant.lease for grant in sorted(granted, key=lambda grant: grant.expires)]
-
-
-class Reaper:
-    """Expires the leases of all tenants, whoever granted them: waits for the head of the one queue of expiries.
-
-    Every daemon runs one. Two may find the same lease; the transaction lets the first expire it. A daemon wakes at the
-    expiry that it knows to be the next, at a lease granted through it, and every few seconds for what others grant.
-    """
-
-    def __init__(self, store: Store, expire_lease: Callable[[str, int, int], Awaitable[None]]) -> None:
-        """`expire_lease(tenant, lease, expires)` runs `expire` in the tenant's next batch."""
-        self._store = store
-        self._expire = expire_lease
-        self._sooner = asyncio.Event()
-        self._wakes = 0.0
-
-    def granted(self, grant: Grant) -> None:
-        """Tells the reaper of a lease, so that it wakes in time."""
-        if grant.expires / 1000 < self._wakes:
-            self._sooner.set()
-
-    async def run(self) -> None:
-        """Runs until cancelled."""
-        while True:
-            try:
-                pause = await self._reap()
-            except (StoreUnavailable, errors.TimedOut) as error:
-                logger.warning("leases cannot be expired now; trying again: %s", error)
-                pause = _RETRY_SECONDS
-            except errors.EtcdError:
-                logger.exception("expiring leases failed; trying again")
-                pause = _RETRY_SECONDS
-            self._wakes = time.time() + pause
-            try:
-                await asyncio.wait_for(self._sooner.wait(), pause)
-            except TimeoutError:
-                continue
-            finally:
-                self._sooner.clear()
-
-    async def _reap(self) -> float:
-        """Expires what is due; the seconds until there may be more to do."""
-        shared = self._store.shared_prefix
-        while True:
-            with self._store.snapshot() as snapshot:
-                rows, _ = await snapshot.get_range(*expiries(shared), _MOST_AT_ONCE)
-            queue = [(*unpack_expiry(row, shared), tenant.decode()) for row, tenant in rows]
-            due = [(tenant, lease, expires) for expires, lease, tenant in queue if expires <= _now()]
-            if due:
-                await asyncio.gather(*(self._expire(*lease) for lease in due))
-            elif queue:
-                return min(max((queue[0][0] - _now()) / 1000, 0.01), _LONGEST_SLEEP)
-            else:
-                return _LONGEST_SLEEP
-
-
-async def _require(batch: Batch, lease: int) -> Grant:
-    granted = await read_grant(batch.transaction, batch.layout, lease)
-    if granted is None:
+    stored = await batch.transaction.get(batch.layout.lease(lease))
+    if stored is None:
         raise errors.LeaseNotFound
-    return granted
+    granted = Grant.unpack(lease, stored)
+    await _delete_keys(batch, lease)
+    _remove(batch, granted)
 
 
-def _store(batch: Batch, tenant: str, lease: int, ttl: int) -> Grant:
-    granted = Grant(lease, ttl, _now() + ttl * 1000)
+async def expire(
+    batch: Batch, tenant: str, due: Sequence[Due], served: ServedTime, most_keys: int, *, whole: bool = True
+) -> int:
+    """Revokes leases that are due, as many as have `most_keys` keys together; how many it is done with.
+
+    At least one, however many keys it has: they are deleted at one revision. A store that cannot commit so much at
+    once gets it in steps, with `whole` not set: `most_keys` of them at this revision, the others later.
+
+    Leases that were renewed or revoked since they were found to be due are left as they are. Those of which nobody
+    could know that there is service again are queued anew, which is a write each and counts as one key.
+    """
+    since = await served_since(batch.transaction, batch.layout.shared)
+    now = served.now()
+    done = keys = 0
+    for lease, queued in due:
+        if not served.is_current:  # what has waited for the store may be evaluated after a gap
+            break
+        stored = await batch.transaction.get(batch.layout.lease(lease))
+        granted = None if stored is None else Grant.unpack(lease, stored)
+        if granted is None or granted.expires != queued:
+            batch.transaction.clear(batch.layout.expiry(queued, lease))
+            keys += 1
+        elif (ends := granted.ends(since)) > now:
+            _queue(batch, tenant, granted, Grant(lease, granted.ttl, ends))
+            keys += 1
+        else:
+            attached = await _count(batch, lease, most_keys + 1)
+            if done and keys + attached > most_keys:
+                break
+            keys += 1 + attached
+            if (granted.is_ending or not whole) and attached > most_keys:
+                await _delete_keys(batch, lease, most_keys)
+                _queue(batch, tenant, granted, Grant(lease, 0, granted.expires))
+                break
+            await revoke(batch, lease)
+        done += 1
+        if keys >= most_keys:
+            break
+        await give_way(batch)
+    return done
+
+
+async def attached_keys(source: Source, layout: Layout, lease: int, work: Work) -> list[bytes]:
+    """The keys attached to a lease, in order."""
+    keys: list[bytes] = []
+    async for row, _ in all_rows(source, *layout.attachment_range(lease)):
+        keys.append(layout.unpack_attachment(row))
+        if not len(keys) % _ROWS_BETWEEN_LOOKS and work.is_spent():
+            await work.give_way()  # the snapshot stays as it is
+    return keys
+
+
+async def leases(source: Source, layout: Layout, work: Work) -> list[int]:
+    """All leases of a tenant, the one that ends first first."""
+    since = await served_since(source, layout.shared)
+    ends: list[tuple[int, int]] = []
+    async for row, stored in all_rows(source, layout.leases, layout.leases_end):
+        lease = layout.unpack_lease(row)
+        ends.append((Grant.unpack(lease, stored).ends(since), lease))
+        if not len(ends) % _ROWS_BETWEEN_LOOKS and work.is_spent():
+            await work.give_way()  # the snapshot stays as it is
+    return [lease for _, lease in sorted(ends, key=lambda found: found[0])]
+
+
+async def give_way(batch: Batch) -> None:
+    """Lets other tenants run, where the batch is work that takes turns. Nothing that it has read changes meanwhile."""
+    work: Work | None = getattr(batch, "work", None)
+    if work is not None and work.is_spent():
+        await work.give_way()
+
+
+async def _delete_keys(batch: Batch, lease: int, most: int | None = None) -> None:
+    """Deletes a lease's keys, at most so many of them."""
+    layout, transaction = batch.layout, batch.transaction
+    begin, end = layout.attachment_range(lease)
+    left, more = most or sys.maxsize, True
+    while more and left:
+        rows, more = await transaction.get_range(begin, end, min(left, _PAGE))
+        keys = [layout.unpack_attachment(row) for row, _ in rows]
+        values = await transaction.get_many([layout.key(key) for key in keys])
+        for (row, _), key, stored in zip(rows, keys, values, strict=True):
+            if stored is not None:
+                await batch.delete(key, stored)
+            transaction.clear(row)
+            await give_way(batch)
+        left -= len(rows)
+        if rows:
+            begin = rows[-1][0] + b"\x00"
+
+
+async def _count(batch: Batch, lease: int, most: int) -> int:
+    """How many keys a lease has; `most` if it has more."""
+    rows, more = await batch.transaction.get_range(*batch.layout.attachment_range(lease), most)
+    return most if more else len(rows)
+
+
+def _remove(batch: Batch, granted: Grant) -> None:
+    batch.transaction.clear(batch.layout.lease(granted.lease))
+    batch.transaction.clear(batch.layout.expiry(granted.expires, granted.lease))
+
+
+def _store(batch: Batch, tenant: str, lease: int, ttl: int, now: int) -> Grant:
+    granted = Grant(lease, ttl, now + ttl * _SECOND + slack(ttl))
     batch.transaction.set(batch.layout.lease(lease), granted.pack())
     batch.transaction.set(batch.layout.expiry(granted.expires, lease), tenant.encode())
     return granted
 
 
-def _now() -> int:
-    return time.time_ns() // 1_000_000
+def _queue(batch: Batch, tenant: str, before: Grant, after: Grant) -> None:
+    """Changes a grant, and with it its place in the queue."""
+    _remove(batch, before)
+    batch.transaction.set(batch.layout.lease(after.lease), after.pack())
+    batch.transaction.set(batch.layout.expiry(after.expires, after.lease), tenant.encode())

@@ -1,11 +1,15 @@
 """The tenants of a daemon: one storage engine each, opened at first use."""
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
+from fetch.engine import background
+from fetch.engine.background import Failed
 from fetch.engine.batch import Mutate, Report
 from fetch.engine.engine import StorageEngine
-from fetch.engine.lease import Reaper
+from fetch.engine.lease import Due
+from fetch.engine.reaper import TASK, Reaper
+from fetch.engine.served import ServedTime
 from fetch.engine.turns import Turns
 from fetch.stores.protocol import Store
 
@@ -15,7 +19,7 @@ class UnknownTenant(Exception):
 
 
 class Tenants:
-    """Opens and keeps engines, and runs what all of them share: the reaper of leases."""
+    """Opens and keeps engines, and runs what all of them share: the time that is served, the reaper of leases."""
 
     def __init__(
         self,
@@ -24,8 +28,13 @@ class Tenants:
         allowed: Collection[str] | None,
         mutate: Mutate,
         report: Report,
+        failed: Failed = lambda _: None,
+        served: ServedTime | None = None,
     ) -> None:
-        """`quota` in bytes for each tenant, 0 for none; `allowed` None: a tenant is created at its first use."""
+        """`quota` in bytes for each tenant, 0 for none; `allowed` None: a tenant is created at its first use.
+
+        `failed` is told of each failure of what runs in the background; `served` is the time, unless it is its own.
+        """
         self.store = store
         self._quota = quota
         self._allowed = allowed
@@ -34,8 +43,10 @@ class Tenants:
         self._turns = Turns()
         self._open: dict[str, StorageEngine] = {}
         self._opening: dict[str, asyncio.Task[StorageEngine]] = {}
-        self._reaper = Reaper(store, self._expire)
-        self._reaping: asyncio.Task[None] | None = None
+        self.served = served or ServedTime(store)
+        self._failed = failed
+        self.reaper = Reaper(store, self.served, self._expire, failed)
+        self._background: list[asyncio.Task[None]] = []
 
     def get(self, name: str) -> StorageEngine | None:
         """The engine of a tenant that has been opened before."""
@@ -56,13 +67,18 @@ class Tenants:
         return await self._engine(name)
 
     def start(self) -> None:
-        """Starts to expire leases."""
-        self._reaping = asyncio.create_task(self._reaper.run())
+        """Starts to count the time that is served, and to expire leases."""
+        self._background = [
+            background.start("time served", self.served.run, self._failed),
+            background.start(TASK, self.reaper.run, self._failed),
+        ]
 
     async def close(self) -> None:
         """Ends what runs in the background and waits for the writes under way."""
-        if self._reaping is not None:
-            self._reaping.cancel()
+        for task in self._background:
+            task.cancel()
+        if self._background:
+            await asyncio.wait(self._background)
         await asyncio.gather(*(engine.close() for engine in self._open.values()))
 
     async def _engine(self, name: str) -> StorageEngine:
@@ -76,13 +92,22 @@ class Tenants:
 
     async def _create(self, name: str) -> StorageEngine:
         prefix = await self.store.open_tenant(name)
+        await self.served.begin()
         engine = StorageEngine(
-            name, self.store, prefix, self._quota, self._mutate, self._report, self._reaper.granted, self._turns
+            name,
+            self.store,
+            prefix,
+            self._quota,
+            self._mutate,
+            self._report,
+            self.reaper.granted,
+            self._turns,
+            self.served,
         )
         await engine.resume()
         self._open[name] = engine
         return engine
 
-    async def _expire(self, tenant: str, lease: int, expires: int) -> None:
+    async def _expire(self, tenant: str, due: Sequence[Due]) -> int:
         engine = await self._engine(tenant)
-        await engine.expire_lease(lease, expires)
+        return await engine.expire_leases(due)

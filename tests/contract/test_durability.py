@@ -95,6 +95,18 @@ def test_a_lease_expires_after_a_restart(restarts: Restarts) -> None:
     assert (event.type, event.kv.key) == (1, b"a")
 
 
+def test_a_lease_has_its_time_anew_after_a_kill(restarts: Restarts) -> None:
+    with restarts.running() as (server, client), client.watch() as watch:
+        client.lease_grant(6, 77)
+        watch.create(b"passed")
+        client.put(b"passed", lease=client.lease_grant(3).ID)
+        watch.events(2)  # three seconds have gone by
+        assert client.lease_time_to_live(77).TTL <= 3
+        server.process.kill()
+    with restarts.running() as (_, client):
+        assert client.lease_time_to_live(77).TTL >= 4
+
+
 def test_an_alarm_survives_a_restart(restarts: Restarts) -> None:
     with restarts.running() as (_, client):
         member = client.member_list().members[0].ID

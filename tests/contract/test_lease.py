@@ -1,5 +1,7 @@
 """Lease: granting, keeping alive, revoking and expiring, and what becomes of the keys."""
 
+import contextlib
+
 import pytest
 
 from fetch.api import rpc_pb2
@@ -271,6 +273,47 @@ def test_one_stream_keeps_several_leases_alive(client: Client) -> None:
             stream.send(rpc_pb2.LeaseKeepAliveRequest(ID=lease))
         answers = [stream.receive() for _ in range(4)]
     assert [(answer.ID, answer.TTL) for answer in answers] == [(1, 600), (2, 900), (UNKNOWN, 0), (1, 600)]
+
+
+def test_keepalives_that_are_sent_at_once_are_answered_in_their_order(client: Client) -> None:
+    for lease in range(1, 8):
+        client.lease_grant(600 + lease, lease)
+    sent = [lease for _ in range(50) for lease in (3, 1, UNKNOWN, 7, 7, 2)]
+    with client.lease_keep_alive() as stream:
+        for lease in sent:
+            stream.send(rpc_pb2.LeaseKeepAliveRequest(ID=lease))
+        answers = [stream.receive() for _ in sent]
+    assert [(answer.ID, answer.TTL) for answer in answers] == [
+        (lease, 0 if lease == UNKNOWN else 600 + lease) for lease in sent
+    ]
+
+
+def test_a_client_that_has_said_all_gets_all_its_answers(client: Client) -> None:
+    client.lease_grant(600, 77)
+    with client.lease_keep_alive() as stream:
+        for _ in range(200):
+            stream.send(rpc_pb2.LeaseKeepAliveRequest(ID=77))
+        stream.end_requests()
+        assert [answer.TTL for answer in stream] == [600] * 200
+
+
+def test_keepalives_on_many_streams_are_all_answered(client: Client) -> None:
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(client.lease_keep_alive()) for _ in range(20)]
+        for lease, stream in enumerate(streams, 1):
+            client.lease_grant(600, lease)
+            for _ in range(10):
+                stream.send(rpc_pb2.LeaseKeepAliveRequest(ID=lease))
+        answers = [[stream.receive().ID for _ in range(10)] for stream in streams]
+    assert answers == [[lease] * 10 for lease in range(1, 21)]
+
+
+def test_a_keepalive_answered_with_zero_ends_no_stream(client: Client) -> None:
+    client.lease_grant(600, 77)
+    with client.lease_keep_alive() as stream:
+        for lease, ttl in ((0, 0), (UNKNOWN, 0), (77, 600)):
+            stream.send(rpc_pb2.LeaseKeepAliveRequest(ID=lease))
+            assert ttl == stream.receive().TTL
 
 
 def test_the_stream_ends_when_the_client_has_said_all(client: Client) -> None:

@@ -1,6 +1,6 @@
 """Storage engines on the embedded store, without a server: what the tests in this folder look at."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,6 +16,7 @@ from fetch.engine.mutations import apply
 from fetch.engine.tenants import Tenants
 from fetch.engine.watch import Watcher
 from fetch.stores.lmdb import LmdbStore
+from tests.engine.clocks import Clock
 
 SETTINGS = Settings(listen_client_urls=("http://127.0.0.1:2379",), anonymous_tenant="anonymous")
 
@@ -40,7 +41,13 @@ def operation_chain() -> list[chain.Link]:
 
 @asynccontextmanager
 async def daemon(
-    directory: Path, *, quota: int = 0, allowed: Sequence[str] | None = None, inner: Sequence[chain.Link] = ()
+    directory: Path,
+    *,
+    quota: int = 0,
+    allowed: Sequence[str] | None = None,
+    inner: Sequence[chain.Link] = (),
+    clock: Clock | None = None,
+    failed: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Daemon]:
     """The engines over a directory; `inner` are links of the operation chain behind those that come with fetch."""
     store = LmdbStore(directory)
@@ -51,6 +58,8 @@ async def daemon(
         allowed,
         chain.compose([*operation_chain(), *inner], apply),
         lambda _, report: reports.append(report),
+        failed,
+        clock and clock.served(store),
     )
     try:
         yield Daemon(store, tenants, reports)
