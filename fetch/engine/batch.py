@@ -4,13 +4,21 @@ Each write sees the state that the one before it left, gets a revision of its ow
 answered when the transaction is durable. Writes that arrive meanwhile form the next batch, so batches grow with load.
 All of a tenant's batches read the tenant's revision as a conflict and write it, so that batches of several daemons
 follow one another: that is what makes revisions dense.
+
+A batch is one work of its tenant (`turns`): it gives way to other tenants between its mutations, and within whatever
+else is long. What it has read stays true meanwhile: it is evaluated on the transaction's snapshot and on its own
+writes, which no one else changes; there is one writer for a tenant in this daemon; and if another daemon commits, the
+revision has changed, which the commit finds, so that the batch is evaluated anew. The tenant's reads, watches and
+whoever else uses the store see what is committed, as they do while a batch waits for the disk.
 """
 
 import asyncio
 import contextvars
+import itertools
+import logging
 import struct
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -19,6 +27,7 @@ from fetch.engine import alarms
 from fetch.engine.alarms import Alarms
 from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, pack_revision, unpack_revision
 from fetch.engine.records import StoredEvent
+from fetch.engine.turns import Work
 from fetch.stores.protocol import KeyTooLong, Store, StoreFull, StoreUnavailable, TransactionTooLarge
 from fetch.stores.transaction import Transaction
 
@@ -27,7 +36,13 @@ T = TypeVar("T")
 _USAGE = struct.Struct(">qq")
 _MOST_WRITES = 256
 _MOST_BYTES = 2 << 20
+# no further write is taken in: all tenants' commits share the store's writer, which is held by each for its rows
+_MOST_ROWS = 4096
+_ROWS_AT_ONCE = 100
+_UNDONE_AT_ONCE = 1000
 _TOO_MUCH = KeyTooLong, TransactionTooLarge
+
+logger = logging.getLogger(__name__)
 
 Mutate = Callable[["Mutation"], Awaitable[None]]
 
@@ -55,7 +70,8 @@ class Batch:
     """The state of a tenant within one storage transaction, as the writes evaluated so far leave it.
 
     `revision` is that of the write under evaluation once it has mutated something, else that of the last one.
-    `caller` is the context that the write under evaluation was called in.
+    `caller` is the context that the write under evaluation was called in. `work` is what everything long that is done
+    for the batch gives way by. `firsts` are the first events of each key at the running revision.
     """
 
     transaction: Transaction
@@ -69,7 +85,9 @@ class Batch:
     alarms_before: Alarms
     mutate: Mutate
     caller: contextvars.Context
+    work: Work
     events: list[StoredEvent] = field(default_factory=list)
+    firsts: dict[bytes, StoredEvent] = field(default_factory=dict)
     after_commit: list[Callable[[], None]] = field(default_factory=list)
     mutations: int = 0
     txns: int = 0
@@ -90,8 +108,11 @@ class Batch:
     async def _mutate(self, mutation: Mutation) -> Mutation:
         if self.mutations == 0:
             self.revision += 1
+            self.firsts.clear()
         self.mutations += 1
         await self.mutate(mutation)
+        if self.work.is_spent():
+            await self.work.give_way()
         return mutation
 
 
@@ -156,14 +177,19 @@ class Writer:
         mutate: Mutate,
         publish: Callable[[int, int, list[StoredEvent]], None],
         committed: Callable[[Committed], None],
+        work: Callable[[], Work],
     ) -> None:
-        """`publish(before, revision, events)` is told of every commit, in order, before its callers are answered."""
+        """`publish(before, revision, events)` is told of every commit, in order, before its callers are answered.
+
+        `work` makes the work that a batch is.
+        """
         self._store = store
         self._layout = layout
         self._quota = quota
         self._mutate = mutate
         self._publish = publish
         self._committed = committed
+        self._work = work
         self._waiting: list[_Waiting] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -208,40 +234,49 @@ class Writer:
         return [waiting for waiting in batch if not waiting.answer.done()]
 
     async def _commit(self, group: list[_Waiting]) -> None:
-        if not group:
-            return
+        while group:
+            group = await self._commit_first(group)
+
+    async def _commit_first(self, group: list[_Waiting]) -> list[_Waiting]:
+        """Commits as many writes of the group as one transaction takes; the rest."""
         started, clock = time.time_ns(), time.perf_counter()
         attempts = 0
-        callers = [waiting.caller for waiting in group]
 
         async def evaluate(transaction: Transaction) -> tuple[int, Batch, list[Any]]:
             nonlocal attempts
             attempts += 1
-            batch = await self._begin(transaction, group)
-            before = batch.revision
-            results = [await _evaluate(batch, waiting) for waiting in group]
-            _finish(batch)
+            async with self._work() as work:
+                transaction.pause = work.pause
+                batch = await self._begin(transaction, group, work)
+                before = batch.revision
+                results: list[Any] = []
+                for waiting in group:
+                    if len(transaction.writes) >= _MOST_ROWS:
+                        break
+                    results.append(await _evaluate(batch, waiting))
+                    if work.is_spent():
+                        await work.give_way()
+                _finish(batch)
             return before, batch, results
 
         try:
             before, batch, results = await self._store.transact(evaluate)
         except Exception as error:  # noqa: BLE001  every caller is told; the writer goes on with the next batch
-            if isinstance(error, _TOO_MUCH) and len(group) > 1:
-                half = len(group) // 2  # what is too much, or the one write that is, is found by halving
+            if len(group) > 1 and not isinstance(error, (StoreUnavailable, StoreFull)):
+                half = len(group) // 2  # what is too much, or the one write that fails all, is found by halving
                 await self._commit(group[:half])
                 await self._commit(group[half:])
-                return
+                return []
             for waiting in group:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(_as_answer(error))
             seconds = time.perf_counter() - clock
+            callers = [waiting.caller for waiting in group]
             self._committed(Committed(len(group), 0, attempts, started, seconds, 0, 0, callers, failed=True))
-            return
-        if batch.events:
-            self._publish(before, batch.revision, batch.events)
-        for action in batch.after_commit:
-            action()
-        for waiting, result in zip(group, results, strict=True):
+            return []
+        await self._tell(before, batch)
+        answered, rest = group[: len(results)], group[len(results) :]
+        for waiting, result in zip(answered, results, strict=True):
             if waiting.answer.done():
                 continue
             if isinstance(result, Exception):
@@ -249,10 +284,11 @@ class Writer:
             else:
                 waiting.answer.set_result(result)
         seconds = time.perf_counter() - clock
+        callers = [waiting.caller for waiting in answered]
         deletes = sum(event.deleted for event in batch.events)
         self._committed(
             Committed(
-                len(group),
+                len(answered),
                 batch.revision,
                 attempts,
                 started,
@@ -265,12 +301,31 @@ class Writer:
                 batch.txns,
             )
         )
+        return rest
 
-    async def _begin(self, transaction: Transaction, group: list[_Waiting]) -> Batch:
+    async def _tell(self, before: int, batch: Batch) -> None:
+        """Carries out what follows a commit. What is committed is answered, whatever fails of that."""
+        if batch.events:
+            try:
+                self._publish(before, batch.revision, batch.events)
+            except Exception:
+                logger.exception("watches cannot be told of revision %d", batch.revision)
+        if not batch.after_commit:
+            return
+        async with self._work() as work:
+            for action in batch.after_commit:
+                try:
+                    action()
+                except Exception:
+                    logger.exception("what follows the commit of revision %d failed", batch.revision)
+                if work.is_spent():
+                    await work.give_way()
+
+    async def _begin(self, transaction: Transaction, group: list[_Waiting], work: Work) -> Batch:
         layout = self._layout
-        rows = [layout.revision, layout.compacted, layout.usage, layout.alarms]
-        rows.extend(key for waiting in group for key in waiting.keys)
-        await transaction.prefetch(rows)
+        first = [layout.revision, layout.compacted, layout.usage, layout.alarms]
+        rows = itertools.chain(first, (key for waiting in group for key in waiting.keys))
+        await _prefetch(transaction, rows, work)
         revision = await transaction.get_for_update(layout.revision)
         stored_bytes, keys = unpack_usage(await transaction.get(layout.usage))
         raised = alarms.unpack(await transaction.get(layout.alarms))
@@ -286,7 +341,16 @@ class Writer:
             raised,
             self._mutate,
             group[0].caller,
+            work,
         )
+
+
+async def _prefetch(transaction: Transaction, rows: Iterable[bytes], work: Work) -> None:
+    """Reads rows in as few round trips as slices allow for."""
+    remaining = iter(rows)
+    while page := list(itertools.islice(remaining, _ROWS_AT_ONCE)):
+        await transaction.prefetch(page)
+        await work.pause()
 
 
 async def _evaluate(batch: Batch, waiting: _Waiting) -> Any:
@@ -294,16 +358,22 @@ async def _evaluate(batch: Batch, waiting: _Waiting) -> Any:
     transaction = batch.transaction
     mark = transaction.mark()
     before = batch.revision, batch.stored_bytes, batch.keys, len(batch.events), len(batch.after_commit)
+    raised = batch.alarms
     batch.mutations, batch.caller = 0, waiting.caller
     try:
         result = await waiting.evaluate(batch)
+        if batch.alarms is not raised:
+            alarms.pack(batch.alarms)  # what cannot be stored fails here, where it is one write's error
     except (StoreUnavailable, StoreFull, *_TOO_MUCH):
         raise
     except Exception as error:  # noqa: BLE001  one write's failure is its own caller's, not the batch's
-        transaction.rollback(mark)
+        while not transaction.rollback(mark, _UNDONE_AT_ONCE):
+            await batch.work.pause()
         batch.revision, batch.stored_bytes, batch.keys, events, actions = before
         del batch.events[events:]
         del batch.after_commit[actions:]
+        if not isinstance(error, errors.EtcdError):
+            batch.alarms = raised  # the alarm that etcd's refusal raises stays
         return error
     batch.txns += batch.mutations > 1
     return result

@@ -40,6 +40,8 @@ async def clear_step(batch: Batch) -> bool:
         if event.previous() is not None:
             transaction.clear(layout.history_row(event.key, event.revision))
         batch.stored_bytes -= len(encoded)
+        if batch.work.is_spent():
+            await batch.work.give_way()
     if rows:
         transaction.clear_range(layout.events, rows[-1][0] + b"\x00")
     return more

@@ -86,7 +86,13 @@ class StorageEngine:
         self.watches = Hub(store, self._layout, functools.partial(report, tenant))
         self._counts = Counts()
         self._writer = Writer(
-            store, self._layout, quota, mutate, self.watches.publish, functools.partial(report, tenant)
+            store,
+            self._layout,
+            quota,
+            mutate,
+            self.watches.publish,
+            functools.partial(report, tenant),
+            functools.partial(turns.short, tenant),
         )
         self._granted = granted
         self._served = served
@@ -176,14 +182,16 @@ class StorageEngine:
 
     async def delete_range(self, request: DeleteRangeRequest) -> DeleteRangeResponse:
         """See `operations.delete_range`."""
-        return await self._writer.submit(lambda batch: operations.delete_range(batch, request))
+        rows = [] if request.range_end else [self._layout.key(request.key)]
+        return await self._writer.submit(lambda batch: operations.delete_range(batch, request), rows)
 
     async def txn(self, request: TxnRequest) -> TxnResponse:
         """See `operations.txn`. One that only reads takes no part in a batch."""
         if operations.is_read_only(request):
-            with self._store.snapshot() as snapshot:
-                view = await View.open(snapshot, self._layout)
-                return await operations.read_only_txn(view, request)
+            async with self.turns.work(self.tenant) as work:
+                with self._store.snapshot() as snapshot:
+                    view = await View.open(snapshot, self._layout)
+                    return await operations.read_only_txn(view, request, work)
         rows = [self._layout.key(key) for key in operations.keys_read(request)]
         return await self._writer.submit(lambda batch: operations.txn(batch, request), rows, request.ByteSize())
 

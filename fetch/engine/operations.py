@@ -1,10 +1,12 @@
 """The write operations of the storage engine, each evaluated on a batch.
 
 kube-apiserver's transactions are the named operations; `txn` is the general one, for everything else that is valid.
-Both give what etcd gives (`server/etcdserver/txn/`). Requests have been validated by the time they come here.
+Both give what etcd gives (`server/etcdserver/txn/`). Requests have been validated by the time they come here. What is
+long gives way: see `batch` for why what has been read holds afterwards. Transactions may be nested deeply, so they are
+walked with a stack of their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 
 from fetch import errors
@@ -17,15 +19,20 @@ from fetch.api.rpc_pb2 import (
     RangeRequest,
     RangeResponse,
     RequestOp,
-    ResponseOp,
     TxnRequest,
     TxnResponse,
 )
 from fetch.engine.alarms import is_full
 from fetch.engine.batch import Batch
-from fetch.engine.reads import Counts, Found, View, find
-from fetch.engine.records import key_value
-from fetch.stores.transaction import all_rows
+from fetch.engine.reads import Counts, View, find
+from fetch.engine.records import key_value, key_values
+from fetch.engine.turns import Work
+from fetch.stores.protocol import Row
+from fetch.stores.transaction import Source
+
+_PAGE = 250
+_PREVIOUS = b"\x1a"
+"""The tag of `prev_kvs` in DeleteRangeResponse."""
 
 
 @dataclass(slots=True)
@@ -77,18 +84,15 @@ async def put(batch: Batch, request: PutRequest) -> PutResponse:
     """
     refuse_when_full(batch)
     await _check_put(batch, request)
-    return await _put(batch, request)
+    response = PutResponse()
+    await _put(batch, request, response)
+    return response
 
 
 async def delete_range(batch: Batch, request: DeleteRangeRequest) -> DeleteRangeResponse:
     """Deletes all keys of a range, at one revision."""
-    rows = [row async for row in all_rows(batch.transaction, *batch.layout.key_range(request.key, request.range_end))]
-    response = DeleteRangeResponse(deleted=len(rows))
-    for row, stored in rows:
-        await batch.delete(row[len(batch.layout.keys) :], stored)
-        if request.prev_kv:
-            response.prev_kvs.append(key_value(stored))
-    response.header.revision = batch.revision
+    response = DeleteRangeResponse()
+    await _delete_range(batch, request, response)
     return response
 
 
@@ -97,18 +101,18 @@ async def txn(batch: Batch, request: TxnRequest) -> TxnResponse:
 
     :raises NoSpace: :raises LeaseNotFound: :raises KeyNotFound: :raises FutureRevision: :raises Compacted:
     """
-    if _may_put(request):
-        refuse_when_full(batch)
+    if is_full(batch.alarms) and await _may_put(request, batch.work):
+        raise errors.NoSpace
     view = View(batch.transaction, batch.layout, batch.revision, batch.compacted)
-    return await _evaluate_txn(batch, view, request)
+    return await _evaluate_txn(batch, view, request, batch.work)
 
 
-async def read_only_txn(view: View, request: TxnRequest) -> TxnResponse:
+async def read_only_txn(view: View, request: TxnRequest, work: Work) -> TxnResponse:
     """Evaluates a transaction that only reads, on a snapshot.
 
     :raises FutureRevision: :raises Compacted:
     """
-    return await _evaluate_txn(None, view, request)
+    return await _evaluate_txn(None, view, request, work)
 
 
 def is_read_only(request: TxnRequest) -> bool:
@@ -132,85 +136,115 @@ def refuse_when_full(batch: Batch) -> None:
         raise errors.NoSpace
 
 
-def range_response(found: Found) -> RangeResponse:
-    """A range's answer as a message."""
-    response = RangeResponse.FromString(b"".join(found.frames))
-    response.header.revision = found.revision
-    response.more = found.more
-    response.count = found.count
-    return response
-
-
-@dataclass(slots=True)
-class _Path:
-    """Which branch a transaction takes, and which its nested ones take, in their order."""
+@dataclass(frozen=True, slots=True)
+class _Begin:
+    """A nested transaction: what follows, up to the end that belongs to it, is of the branch that it takes."""
 
     succeeded: bool
-    operations: Sequence[RequestOp]
-    nested: "list[_Path]"
 
 
-async def _evaluate_txn(batch: Batch | None, view: View, request: TxnRequest) -> TxnResponse:
-    path = await _decide(view, request)
-    await _check(batch, view, path)
-    response = await _execute(batch, view, path)
+_END = None
+_Step = RequestOp | _Begin | None
+
+
+async def _evaluate_txn(batch: Batch | None, view: View, request: TxnRequest, work: Work) -> TxnResponse:
+    succeeded, steps = await _decide(view, request, work)
+    await _check(batch, view, steps, work)
+    response = TxnResponse(succeeded=succeeded)
+    await _execute(batch, view, steps, response, work)
     response.header.revision = view.revision if batch is None else batch.revision
     return response
 
 
-async def _decide(view: View, request: TxnRequest) -> _Path:
-    """All compares, those of nested transactions too, see the state before the transaction."""
-    succeeded = True
-    for compare in request.compare:
-        if not await _holds(view, compare):
-            succeeded = False
-            break
-    operations = request.success if succeeded else request.failure
-    nested = [
-        await _decide(view, operation.request_txn)
-        for operation in operations
-        if operation.WhichOneof("request") == "request_txn"
-    ]
-    return _Path(succeeded, operations, nested)
+async def _decide(view: View, request: TxnRequest, work: Work) -> tuple[bool, list[_Step]]:
+    """Which branch the transaction takes, and what is to be done in it and in the nested ones, in order.
+
+    All compares, those of nested transactions too, see the state before the transaction.
+    """
+    succeeded = await _all_hold(view, request.compare, work)
+    steps: list[_Step] = []
+    within: list[Iterator[RequestOp]] = [iter(request.success if succeeded else request.failure)]
+    while within:
+        operation = next(within[-1], None)
+        if operation is None:
+            within.pop()
+            steps.append(_END)
+        elif operation.WhichOneof("request") == "request_txn":
+            nested = operation.request_txn
+            holds = await _all_hold(view, nested.compare, work)
+            steps.append(_Begin(holds))
+            within.append(iter(nested.success if holds else nested.failure))
+        else:
+            steps.append(operation)
+        if work.is_spent():
+            await work.give_way()
+    steps.pop()  # the end of the outermost, which has no beginning among the steps either
+    return succeeded, steps
 
 
-async def _check(batch: Batch | None, view: View, path: _Path) -> None:
+async def _check(batch: Batch | None, view: View, steps: list[_Step], work: Work) -> None:
     """Raises what any operation of the branches taken would meet, before the first one is carried out."""
-    nested = iter(path.nested)
-    for operation in path.operations:
-        match operation.WhichOneof("request"):
+    for step in steps:
+        if not isinstance(step, RequestOp):
+            continue
+        match step.WhichOneof("request"):
             case "request_range":
-                view.check(operation.request_range.revision)
-                if operation.request_range.revision < min(view.compacted, 0):
+                view.check(step.request_range.revision)
+                if step.request_range.revision < min(view.compacted, 0):
                     raise errors.Compacted  # etcd compares a negative revision here, which a plain range takes for none
             case "request_put" if batch is not None:
-                await _check_put(batch, operation.request_put)
-            case "request_txn":
-                await _check(batch, view, next(nested))
+                await _check_put(batch, step.request_put)
+        if work.is_spent():
+            await work.give_way()
 
 
-async def _execute(batch: Batch | None, view: View, path: _Path) -> TxnResponse:
-    response = TxnResponse(succeeded=path.succeeded)
+async def _execute(batch: Batch | None, view: View, steps: list[_Step], response: TxnResponse, work: Work) -> None:
+    """Carries the steps out, and fills in what they answer. Nested headers carry no more than a revision."""
+    within = [response]
     response.header.SetInParent()
-    nested = iter(path.nested)
-    for operation in path.operations:
-        match operation.WhichOneof("request"):
+    for step in steps:
+        if step is _END:
+            within.pop()
+            continue
+        result = within[-1].responses.add()
+        if isinstance(step, _Begin):
+            nested = result.response_txn
+            nested.succeeded = step.succeeded
+            nested.header.SetInParent()
+            within.append(nested)
+            continue
+        match step.WhichOneof("request"):
             case "request_range":
-                result = ResponseOp(response_range=await _range(batch, view, operation.request_range))
+                await _range(batch, view, step.request_range, result.response_range)
             case "request_put" if batch is not None:
-                result = ResponseOp(response_put=await _put(batch, operation.request_put))
+                await _put(batch, step.request_put, result.response_put)
             case "request_delete_range" if batch is not None:
-                result = ResponseOp(response_delete_range=await delete_range(batch, operation.request_delete_range))
-            case _:
-                result = ResponseOp(response_txn=await _execute(batch, view, next(nested)))
-        response.responses.append(result)
-    return response
+                await _delete_range(batch, step.request_delete_range, result.response_delete_range)
+        if work.is_spent():
+            await work.give_way()
 
 
-async def _range(batch: Batch | None, view: View, request: RangeRequest) -> RangeResponse:
+async def _range(batch: Batch | None, view: View, request: RangeRequest, response: RangeResponse) -> None:
     if batch is not None:
         view = View(batch.transaction, batch.layout, batch.revision, batch.compacted)
-    return range_response(await find(view, request, Counts()))
+    found = await find(view, request, Counts())
+    response.MergeFromString(b"".join(found.frames))
+    response.header.revision = found.revision
+    response.more = found.more
+    response.count = found.count
+
+
+async def _delete_range(batch: Batch, request: DeleteRangeRequest, response: DeleteRangeResponse) -> None:
+    # read before the first is deleted: a transaction that reads a range after it has written keeps its writes in order
+    found = _rows(batch.transaction, *batch.layout.key_range(request.key, request.range_end), batch.work)
+    pages = [rows async for rows in found]
+    for rows in pages:
+        for row, stored in rows:
+            await batch.delete(row[len(batch.layout.keys) :], stored)
+        if request.prev_kv:
+            response.MergeFromString(b"".join([_PREVIOUS + stored[1:] for _, stored in rows]))
+    response.deleted = sum(map(len, pages))
+    response.header.revision = batch.revision
 
 
 async def _check_put(batch: Batch, request: PutRequest) -> None:
@@ -220,7 +254,7 @@ async def _check_put(batch: Batch, request: PutRequest) -> None:
             raise errors.KeyNotFound
 
 
-async def _put(batch: Batch, request: PutRequest) -> PutResponse:
+async def _put(batch: Batch, request: PutRequest, response: PutResponse) -> None:
     value, lease = request.value, request.lease
     if request.ignore_value or request.ignore_lease:
         stored = await batch.transaction.get(batch.layout.key(request.key))
@@ -230,11 +264,9 @@ async def _put(batch: Batch, request: PutRequest) -> PutResponse:
         value = current.value if request.ignore_value else value
         lease = current.lease if request.ignore_lease else lease
     mutation = await batch.put(request.key, value, lease)
-    response = PutResponse()
     response.header.revision = batch.revision
     if request.prev_kv and mutation.previous is not None:
         response.prev_kv.CopyFrom(key_value(mutation.previous))
-    return response
 
 
 async def _require_lease(batch: Batch, lease: int) -> None:
@@ -251,16 +283,47 @@ _TARGETS = {
 }
 
 
-async def _holds(view: View, compare: Compare) -> bool:
-    """Whether the compare holds for every key of its range; a range without keys compares as zeros, a value never."""
-    rows = [stored async for _, stored in all_rows(view.source, *view.layout.key_range(compare.key, compare.range_end))]
+async def _all_hold(view: View, compares: Iterable[Compare], work: Work) -> bool:
+    for compare in compares:
+        if not await _holds(view, compare, work):
+            return False
+        if work.is_spent():
+            await work.give_way()
+    return True
+
+
+async def _holds(view: View, compare: Compare, work: Work) -> bool:
+    """Whether the compare holds for every key of its range; a range without keys compares as zeros, a value never.
+
+    Reads the range up to the first key that fails.
+    """
     target = _TARGETS.get(compare.target)
     if target is None:
         return _compared(compare.result, 0, 0)
-    wanted = getattr(compare, target)
-    if not rows:
-        return compare.target != Compare.VALUE and _compared(compare.result, 0, wanted)
-    return all(_compared(compare.result, getattr(key_value(stored), target), wanted) for stored in rows)
+    result, wanted = compare.result, getattr(compare, target)
+    found = False
+    async for rows in _rows(view.source, *view.layout.key_range(compare.key, compare.range_end), work):
+        found = True
+        if not all(_compared(result, getattr(kv, target), wanted) for kv in key_values(stored for _, stored in rows)):
+            return False
+    return found or (compare.target != Compare.VALUE and _compared(result, 0, wanted))
+
+
+async def _rows(source: Source, begin: bytes, end: bytes, work: Work) -> AsyncIterator[list[Row]]:
+    """The rows of a range in pages that are not empty. A range of one key is a get, which the batch has prefetched."""
+    if end == begin + b"\x00":
+        stored = await source.get(begin)
+        if stored is not None:
+            yield [(begin, stored)]
+        return
+    more = True
+    while more:
+        rows, more = await source.get_range(begin, end, _PAGE)
+        if rows:
+            yield rows
+            begin = rows[-1][0] + b"\x00"
+        if work.is_spent():
+            await work.give_way()
 
 
 def _compared(result: int, found: int | bytes, wanted: int | bytes) -> bool:
@@ -280,10 +343,16 @@ def _operations(request: TxnRequest) -> list[RequestOp]:
     return [*request.success, *request.failure]
 
 
-def _may_put(request: TxnRequest) -> bool:
+async def _may_put(request: TxnRequest, work: Work) -> bool:
     """Whether the transaction has a put in any branch, which is what etcd's quota charges (`storage/quota.go`)."""
-    return any(
-        operation.WhichOneof("request") == "request_put"
-        or (operation.WhichOneof("request") == "request_txn" and _may_put(operation.request_txn))
-        for operation in _operations(request)
-    )
+    waiting = [request]
+    while waiting:
+        for operation in _operations(waiting.pop()):
+            kind = operation.WhichOneof("request")
+            if kind == "request_put":
+                return True
+            if kind == "request_txn":
+                waiting.append(operation.request_txn)
+        if work.is_spent():
+            await work.give_way()
+    return False

@@ -13,6 +13,9 @@ is the next tenant's. So what one tenant asks for, in however many calls, costs 
 is busy. Work that has not begun holds nothing: how many may have begun is bounded, for a tenant and for all of them,
 which bounds what they hold of the store's snapshots and of memory.
 
+What is usually short, and of which a tenant has one at a time, begins at once instead (`Turns.short`): it takes no
+place, and waits for its turn only if it turns out to be long.
+
 Work within work does not begin anew, since it could wait for the place that it holds: it takes the `Work`
 that it is part of.
 """
@@ -25,6 +28,9 @@ from typing import Self
 
 SLICE_SECONDS = 0.002
 """How long work runs before it gives way. Ten times less than what another tenant may wait at its worst."""
+
+_SHORT_SECONDS = 0.00025
+"""How long work that began out of turn runs before it gives way, while others take their turns."""
 
 _PLACES = 128
 _PLACES_OF_A_TENANT = 8
@@ -46,6 +52,10 @@ class Turns:
         """Work of a tenant, which begins when its context is entered."""
         return Work(self, tenant)
 
+    def short(self, tenant: str) -> "ShortWork":
+        """Work of a tenant that begins at once. The caller bounds how many there are."""
+        return ShortWork(self, tenant)
+
     @property
     def waiting(self) -> int:
         """The works that wait to begin, or to go on."""
@@ -65,6 +75,13 @@ class Turns:
             if turn.done() and not turn.cancelled():
                 self.end(tenant)
             raise
+
+    def begin_out_of_turn(self) -> float:
+        """The seconds that work may run for now: a slice if nobody else's runs in this iteration of the loop."""
+        if self._taken or self._waiting:
+            return _SHORT_SECONDS
+        self._take()
+        return SLICE_SECONDS
 
     async def go_on(self, tenant: str) -> None:
         """Waits for the tenant's next turn."""
@@ -182,3 +199,21 @@ class Work:
         """Lets others run; returns with a new slice. Everything that was read before may have changed."""
         await self._turns.go_on(self._tenant)
         self._ends = time.perf_counter() + SLICE_SECONDS
+
+    async def pause(self) -> None:
+        """Gives way if the slice is over."""
+        if time.perf_counter() >= self._ends:
+            await self.give_way()
+
+
+class ShortWork(Work):
+    """Work that begins without waiting, and takes turns from the end of its first slice on."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> Self:
+        self._ends = time.perf_counter() + self._turns.begin_out_of_turn()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """It has no place to give back."""

@@ -4,12 +4,19 @@ The same for all stores. Reads see the transaction's own writes. `mark` and `rol
 operation among several that share the transaction, which is what group commit needs when one of them is refused.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import itertools
+from bisect import bisect_left, bisect_right
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import Protocol
+
+from sortedcontainers import SortedList
 
 from fetch.stores.protocol import Row, Snapshot
 
 _PAGE = 1000
+_LEAST = 100
+"""Rows that are read at once where few are wanted: those before them may be cleared."""
 
 
 class Source(Protocol):
@@ -36,18 +43,25 @@ class Transaction:
     """Reads at a snapshot, writes on top.
 
     `writes` maps keys to their new values (None: cleared); `cleared` lists ranges that are cleared before `writes`
-    are applied; `conflicts` maps keys to the values that they must still have when the transaction commits.
+    are applied, in order and apart from each other; `conflicts` maps keys to the values that they must still have when
+    the transaction commits. `pause` is awaited between the pages of a long read: whoever runs the transaction may let
+    others go on meanwhile, since neither the snapshot nor these writes change by that.
+
+    Reads and writes of single keys cost the same however much has been written. The written keys are put in order when
+    a range is read for the first time after something was written, and kept so from then on.
     """
 
-    __slots__ = ("_known", "_snapshot", "_undo", "cleared", "conflicts", "writes")
+    __slots__ = ("_known", "_ordered", "_snapshot", "_undo", "cleared", "conflicts", "pause", "writes")
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._known: dict[bytes, bytes | None] = {}
         self._undo: list[tuple[bytes, bytes | None, bool]] = []
+        self._ordered: SortedList[bytes] | None = None
         self.writes: dict[bytes, bytes | None] = {}
         self.cleared: list[tuple[bytes, bytes]] = []
         self.conflicts: dict[bytes, bytes | None] = {}
+        self.pause: Callable[[], Awaitable[None]] = _no_pause
 
     async def get(self, key: bytes) -> bytes | None:
         """The value of the key as this transaction leaves it so far."""
@@ -78,23 +92,46 @@ class Transaction:
         return await self.get(key)
 
     async def get_range(self, begin: bytes, end: bytes, limit: int) -> tuple[list[Row], bool]:
-        """At most `limit` rows of [begin, end) as this transaction leaves them so far, and whether there are more."""
-        if not self.writes and not self.cleared:
-            return await self._snapshot.get_range(begin, end, limit)
+        """At most `limit` rows of [begin, end) as this transaction leaves them so far, and whether there are more.
+
+        Costs what it passes over: the rows of the answer, and those before them that this transaction has cleared.
+        """
+        ordered = await self._in_order() if self.writes else None
+        if not self._touches(ordered, begin, end):
+            page = await self._snapshot.get_range(begin, end, limit)
+            await self.pause()
+            return page
         rows: list[Row] = []
         position, more = begin, True
         while more and len(rows) <= limit:
-            stored, more = await self._snapshot.get_range(position, end, limit)
+            stored, more = await self._snapshot.get_range(position, end, min(max(limit + 1 - len(rows), _LEAST), _PAGE))
             upper = stored[-1][0] + b"\x00" if more else end
-            rows.extend(self._merge(position, upper, stored))
+            written = iter(()) if ordered is None else ordered.irange(position, upper, (True, False))
+            rows.extend(itertools.islice(self._merge(written, stored), limit + 1 - len(rows)))
             position = upper
+            await self.pause()
         return rows[:limit], more or len(rows) > limit
 
     async def count_range(self, begin: bytes, end: bytes) -> int:
-        """The number of rows of [begin, end) as this transaction leaves them so far."""
+        """The number of rows of [begin, end) as this transaction leaves them so far.
+
+        Costs a count of what is stored, and a read for each key of the range that this transaction has written.
+        """
+        count = await self._snapshot.count_range(begin, end)
         if not self.writes and not self.cleared:
-            return await self._snapshot.count_range(begin, end)
-        return len([row async for row in all_rows(self, begin, end)])
+            await self.pause()
+            return count
+        for first, last in self._cleared_within(begin, end):
+            count -= await self._snapshot.count_range(first, last)
+        written = (await self._in_order()).irange(begin, end, (True, False))
+        await self.pause()
+        while page := list(itertools.islice(written, _LEAST)):
+            count += sum(self.writes[key] is not None for key in page)
+            unseen = [key for key in page if not self._is_cleared(key)]
+            stored = zip(unseen, await self._snapshot.get_many(unseen), strict=True)
+            count -= sum(value is not None for _, value in stored)
+            await self.pause()
+        return count
 
     def set(self, key: bytes, value: bytes) -> None:
         """Sets the key to the value."""
@@ -105,37 +142,102 @@ class Transaction:
         self._write(key, None)
 
     def clear_range(self, begin: bytes, end: bytes) -> None:
-        """Removes all keys of [begin, end). Cannot be undone by `rollback`."""
-        for key in [key for key in self.writes if begin <= key < end]:
+        """Removes all keys of [begin, end). Cannot be undone by `rollback`.
+
+        Looks at all that has been written, unless it is in order already.
+        """
+        if begin >= end:
+            return
+        ordered = self._ordered
+        if ordered is None:
+            gone = [key for key in self.writes if begin <= key < end]
+        else:
+            gone = list(ordered.irange(begin, end, (True, False)))
+        for key in gone:
             del self.writes[key]
-        self.cleared.append((begin, end))
+            if ordered is not None:
+                ordered.remove(key)
+        first = bisect_left(self.cleared, begin, key=_end)
+        last = bisect_right(self.cleared, end, key=_begin)
+        joined = self.cleared[first:last]
+        if joined:
+            begin, end = min(begin, joined[0][0]), max(end, joined[-1][1])
+        self.cleared[first:last] = [(begin, end)]
 
     def mark(self) -> int:
         """A point to roll back to."""
         return len(self._undo)
 
-    def rollback(self, mark: int) -> None:
-        """Undoes every `set` and `clear` since the mark."""
-        while len(self._undo) > mark:
-            key, value, present = self._undo.pop()
+    def rollback(self, mark: int, most: int | None = None) -> bool:
+        """Undoes every `set` and `clear` since the mark, or the last `most` of them; whether that is all."""
+        undo, ordered = self._undo, self._ordered
+        stop = mark if most is None else max(mark, len(undo) - most)
+        while len(undo) > stop:
+            key, value, present = undo.pop()
             if present:
+                if ordered is not None and key not in self.writes:
+                    ordered.add(key)
                 self.writes[key] = value
-            else:
-                self.writes.pop(key, None)
+            elif key in self.writes:
+                del self.writes[key]
+                if ordered is not None:
+                    ordered.remove(key)
+        return stop == mark
 
     def _write(self, key: bytes, value: bytes | None) -> None:
-        self._undo.append((key, self.writes.get(key), key in self.writes))
+        present = key in self.writes
+        self._undo.append((key, self.writes.get(key), present))
+        if self._ordered is not None and not present:
+            self._ordered.add(key)
         self.writes[key] = value
 
     def _is_cleared(self, key: bytes) -> bool:
-        return any(begin <= key < end for begin, end in self.cleared)
+        at = bisect_right(self.cleared, key, key=_begin) - 1
+        return at >= 0 and key < self.cleared[at][1]
 
-    def _merge(self, begin: bytes, end: bytes, stored: list[Row]) -> Iterator[Row]:
-        written = {key: value for key, value in self.writes.items() if begin <= key < end}
-        for key, value in stored:
-            if key not in written and not self._is_cleared(key):
-                written[key] = value
-        for key in sorted(written):
-            value_or_none = written[key]
-            if value_or_none is not None:
-                yield key, value_or_none
+    def _cleared_within(self, begin: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
+        """The parts of [begin, end) that are cleared."""
+        first = bisect_right(self.cleared, begin, key=_end)
+        last = bisect_left(self.cleared, end, key=_begin)
+        return [(max(begin, low), min(end, high)) for low, high in self.cleared[first:last]]
+
+    def _touches(self, ordered: "SortedList[bytes] | None", begin: bytes, end: bytes) -> bool:
+        """Whether anything of [begin, end) is not as it is stored."""
+        if ordered is not None and next(ordered.irange(begin, end, (True, False)), None) is not None:
+            return True
+        return bool(self.cleared and self._cleared_within(begin, end))
+
+    async def _in_order(self) -> "SortedList[bytes]":
+        """The written keys, in order. Nothing is written meanwhile: a transaction is one task's."""
+        if self._ordered is None:
+            ordered: SortedList[bytes] = SortedList()
+            keys = iter(self.writes)
+            while page := list(itertools.islice(keys, _PAGE)):
+                ordered.update(page)
+                await self.pause()
+            self._ordered = ordered
+        return self._ordered
+
+    def _merge(self, written: Iterator[bytes], stored: list[Row]) -> Iterator[Row]:
+        """The stored rows with what was written in their place or between them, in order."""
+        key = next(written, None)
+        for row in stored:
+            while key is not None and key <= row[0]:
+                value = self.writes[key]
+                if value is not None:
+                    yield key, value
+                key = next(written, None)
+            if row[0] not in self.writes and not (self.cleared and self._is_cleared(row[0])):
+                yield row
+        while key is not None:
+            value = self.writes[key]
+            if value is not None:
+                yield key, value
+            key = next(written, None)
+
+
+_begin, _end = itemgetter(0), itemgetter(1)
+
+
+async def _no_pause() -> None:
+    """Nobody else waits."""

@@ -20,7 +20,9 @@ class Events:
         batch = mutation.batch
         transaction, layout, key = batch.transaction, batch.layout, mutation.key
         previous, revision, sub = mutation.previous, batch.revision, batch.sub
-        repeated = _first_of_revision(mutation) if sub else None
+        # a transaction may delete a key and put it, or put it and delete it: the previous value of all its events is
+        # the one of the revision before, as etcd has it
+        repeated = batch.firsts.get(key) if sub else None
         if repeated is not None and previous is not None:
             previous = repeated.previous()
         if mutation.record is not None:
@@ -34,12 +36,5 @@ class Events:
         if previous is not None and repeated is None:
             transaction.set(layout.history_row(key, revision), pack_sub(sub))
         batch.events.append(event)
-
-
-def _first_of_revision(mutation: Mutation) -> StoredEvent | None:
-    """The first event of the same key at the same revision: a transaction may delete a key and put it, or put it and
-    delete it. The previous value of all of them is the one of the revision before, as etcd has it."""
-    for event in mutation.batch.events:
-        if event.revision == mutation.batch.revision and event.key == mutation.key:
-            return event
-    return None
+        if repeated is None:
+            batch.firsts[key] = event
