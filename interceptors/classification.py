@@ -8,8 +8,11 @@ Kinds: create, update, delete, get, list, count, put, delete_range, txn, compact
 
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from fetch.api.rpc_pb2 import CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
 from fetch.chain import Call, Proceed, Setup
+from fetch.parsing import PARSED_AT_ONCE, parse_txn
 
 _KV = "/etcdserverpb.KV/"
 _REQUESTS: dict[str, type[Any]] = {
@@ -40,16 +43,28 @@ class Classification:
         method = call.method
         request = _REQUESTS.get(method)
         if request is not None:
-            call.message = request.FromString(call.request)
             if request is TxnRequest:
+                if len(call.request) > PARSED_AT_ONCE:
+                    call.message = await _in_pieces(call)
+                else:
+                    try:
+                        call.message = TxnRequest.FromString(call.request)
+                    except DecodeError:
+                        call.message = await _in_pieces(call)  # nested too deeply for protobuf, unless it is malformed
                 call.kind = classify_txn(call.message)
-            elif request is RangeRequest:
-                call.kind = classify_range(call.message)
             else:
-                call.kind = _KINDS[method]
+                call.message = request.FromString(call.request)
+                call.kind = classify_range(call.message) if request is RangeRequest else _KINDS[method]
         else:
             call.kind = _KINDS.get(method) or ("lease" if method.startswith("/etcdserverpb.Lease/") else "other")
         return await proceed(call)
+
+
+async def _in_pieces(call: Call) -> TxnRequest:
+    """The request of a transaction, parsed in turns with other tenants' work; it is no tenant's without one."""
+    if call.tenant is None:
+        return TxnRequest.FromString(call.request)
+    return await parse_txn(call.request, call.tenant.turns, call.tenant.tenant)
 
 
 def classify_range(request: RangeRequest) -> str:

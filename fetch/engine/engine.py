@@ -185,15 +185,15 @@ class StorageEngine:
         rows = [] if request.range_end else [self._layout.key(request.key)]
         return await self._writer.submit(lambda batch: operations.delete_range(batch, request), rows)
 
-    async def txn(self, request: TxnRequest) -> TxnResponse:
-        """See `operations.txn`. One that only reads takes no part in a batch."""
+    async def txn(self, request: TxnRequest, size: int = 0) -> TxnResponse:
+        """See `operations.txn`. One that only reads takes no part in a batch. `size` in bytes bounds the batch."""
         if operations.is_read_only(request):
             async with self.turns.work(self.tenant) as work:
                 with self._store.snapshot() as snapshot:
                     view = await View.open(snapshot, self._layout)
                     return await operations.read_only_txn(view, request, work)
         rows = [self._layout.key(key) for key in operations.keys_read(request)]
-        return await self._writer.submit(lambda batch: operations.txn(batch, request), rows, request.ByteSize())
+        return await self._writer.submit(lambda batch: operations.txn(batch, request), rows, size)
 
     async def revision(self) -> int:
         """The newest revision."""

@@ -5,14 +5,13 @@ operation among several that share the transaction, which is what group commit n
 """
 
 import itertools
-from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from operator import itemgetter
 from typing import Protocol
 
 from sortedcontainers import SortedList
 
 from fetch.stores.protocol import Row, Snapshot
+from fetch.stores.spans import Spans
 
 _PAGE = 1000
 _LEAST = 100
@@ -42,8 +41,8 @@ async def all_rows(source: Source, begin: bytes, end: bytes) -> AsyncIterator[Ro
 class Transaction:
     """Reads at a snapshot, writes on top.
 
-    `writes` maps keys to their new values (None: cleared); `cleared` lists ranges that are cleared before `writes`
-    are applied, in order and apart from each other; `conflicts` maps keys to the values that they must still have when
+    `writes` maps keys to their new values (None: cleared); `cleared` are the spans that are cleared before `writes`
+    are applied; `conflicts` maps keys to the values that they must still have when
     the transaction commits. `pause` is awaited between the pages of a long read: whoever runs the transaction may let
     others go on meanwhile, since neither the snapshot nor these writes change by that.
 
@@ -59,7 +58,7 @@ class Transaction:
         self._undo: list[tuple[bytes, bytes | None, bool]] = []
         self._ordered: SortedList[bytes] | None = None
         self.writes: dict[bytes, bytes | None] = {}
-        self.cleared: list[tuple[bytes, bytes]] = []
+        self.cleared = Spans()
         self.conflicts: dict[bytes, bytes | None] = {}
         self.pause: Callable[[], Awaitable[None]] = _no_pause
 
@@ -67,7 +66,7 @@ class Transaction:
         """The value of the key as this transaction leaves it so far."""
         if key in self.writes:
             return self.writes[key]
-        if self.cleared and self._is_cleared(key):
+        if self.cleared and key in self.cleared:
             return None
         if key in self._known:
             return self._known[key]
@@ -75,7 +74,7 @@ class Transaction:
 
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of the keys as this transaction leaves them so far, in one round trip."""
-        stored = [key for key in keys if not (key in self.writes or key in self._known or self._is_cleared(key))]
+        stored = [key for key in keys if not (key in self.writes or key in self._known or key in self.cleared)]
         if stored:
             await self.prefetch(stored)
         return [await self.get(key) for key in keys]
@@ -121,13 +120,13 @@ class Transaction:
         if not self.writes and not self.cleared:
             await self.pause()
             return count
-        for first, last in self._cleared_within(begin, end):
+        for first, last in self.cleared.within(begin, end):
             count -= await self._snapshot.count_range(first, last)
         written = (await self._in_order()).irange(begin, end, (True, False))
         await self.pause()
         while page := list(itertools.islice(written, _LEAST)):
             count += sum(self.writes[key] is not None for key in page)
-            unseen = [key for key in page if not self._is_cleared(key)]
+            unseen = [key for key in page if key not in self.cleared]
             stored = zip(unseen, await self._snapshot.get_many(unseen), strict=True)
             count -= sum(value is not None for _, value in stored)
             await self.pause()
@@ -157,12 +156,7 @@ class Transaction:
             del self.writes[key]
             if ordered is not None:
                 ordered.remove(key)
-        first = bisect_left(self.cleared, begin, key=_end)
-        last = bisect_right(self.cleared, end, key=_begin)
-        joined = self.cleared[first:last]
-        if joined:
-            begin, end = min(begin, joined[0][0]), max(end, joined[-1][1])
-        self.cleared[first:last] = [(begin, end)]
+        self.cleared.add(begin, end)
 
     def mark(self) -> int:
         """A point to roll back to."""
@@ -191,21 +185,11 @@ class Transaction:
             self._ordered.add(key)
         self.writes[key] = value
 
-    def _is_cleared(self, key: bytes) -> bool:
-        at = bisect_right(self.cleared, key, key=_begin) - 1
-        return at >= 0 and key < self.cleared[at][1]
-
-    def _cleared_within(self, begin: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
-        """The parts of [begin, end) that are cleared."""
-        first = bisect_right(self.cleared, begin, key=_end)
-        last = bisect_left(self.cleared, end, key=_begin)
-        return [(max(begin, low), min(end, high)) for low, high in self.cleared[first:last]]
-
     def _touches(self, ordered: "SortedList[bytes] | None", begin: bytes, end: bytes) -> bool:
         """Whether anything of [begin, end) is not as it is stored."""
         if ordered is not None and next(ordered.irange(begin, end, (True, False)), None) is not None:
             return True
-        return bool(self.cleared and self._cleared_within(begin, end))
+        return bool(self.cleared and self.cleared.within(begin, end))
 
     async def _in_order(self) -> "SortedList[bytes]":
         """The written keys, in order. Nothing is written meanwhile: a transaction is one task's."""
@@ -227,16 +211,13 @@ class Transaction:
                 if value is not None:
                     yield key, value
                 key = next(written, None)
-            if row[0] not in self.writes and not (self.cleared and self._is_cleared(row[0])):
+            if row[0] not in self.writes and not (self.cleared and row[0] in self.cleared):
                 yield row
         while key is not None:
             value = self.writes[key]
             if value is not None:
                 yield key, value
             key = next(written, None)
-
-
-_begin, _end = itemgetter(0), itemgetter(1)
 
 
 async def _no_pause() -> None:

@@ -100,7 +100,7 @@ def mutating(names: tuple[str, ...]) -> Callable[[], Awaitable[object]]:
         return None
 
     answer = chain.compose(links, apply)
-    batch = SimpleNamespace(after_commit=Commits(), caller=None, revision=1)
+    batch = SimpleNamespace(after_commit=Commits(), caller=None, revision=1, sub=0)
     return lambda: answer(SimpleNamespace(batch=batch, kind="put", key=b"key"))
 
 
