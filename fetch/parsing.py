@@ -50,14 +50,14 @@ class _Open:
             self.message.MergeFromString(request[self.merged : end])
             self.merged = end
 
-    def within(self, field: int) -> TxnRequest | RequestOp | None:
-        """A new message for a field that transactions are nested in; None for any other."""
+    def nests(self, field: int) -> bool:
+        """Whether transactions are nested in a field."""
+        return field in ((_SUCCESS, _FAILURE) if isinstance(self.message, TxnRequest) else (_REQUEST_TXN,))
+
+    def enter(self, field: int) -> TxnRequest | RequestOp:
+        """The message of such a field, behind everything that has been merged."""
         if isinstance(self.message, TxnRequest):
-            if field == _SUCCESS:
-                return self.message.success.add()
-            return self.message.failure.add() if field == _FAILURE else None
-        if field != _REQUEST_TXN:
-            return None
+            return (self.message.success if field == _SUCCESS else self.message.failure).add()
         nested = self.message.request_txn
         nested.SetInParent()
         return nested
@@ -75,10 +75,10 @@ async def _parse(request: bytes, piece: int, work: Work) -> TxnRequest:
         else:
             start = level.at
             field, begin, level.at = _field(request, start, level.end)
-            if level.at - begin >= piece and (nested := level.within(field)) is not None:
+            if level.at - begin >= piece and level.nests(field):
                 level.merge(request, start)
                 level.merged = level.at
-                within.append(_Open(nested, begin, begin, level.at))
+                within.append(_Open(level.enter(field), begin, begin, level.at))
                 if len(within) > _DEEPEST:
                     raise DecodeError("a transaction is nested too deeply")
             elif level.at - level.merged >= _LARGE:

@@ -1,12 +1,15 @@
 """Requests that are too large, or that are not what they should be."""
 
+from collections.abc import Callable
+
 import grpc
 import pytest
+from google.protobuf.message import Message
 
 from fetch.api import rpc_pb2
 from tests.endpoints.client import Client
 from tests.endpoints.refusals import EMPTY_KEY, REQUEST_TOO_LARGE, refused
-from tests.endpoints.requests import put
+from tests.endpoints.requests import get, put
 
 LIMIT = 1_572_864
 """The largest write, in bytes, with what etcd needs to pass it on."""
@@ -20,6 +23,70 @@ def code_of(client: Client, method: str, request: bytes) -> grpc.StatusCode:
     with pytest.raises(grpc.RpcError) as caught:
         client.call_raw(method, request)
     return caught.value.code()
+
+
+ENTRY = 17
+"""What etcd's log entry adds to a request of that size, where the number of the request takes nine bytes. That depends
+on the member's ID, so another member's may differ by one."""
+
+
+def test_the_largest_put_is_stored(client: Client) -> None:
+    client.call_raw("/etcdserverpb.KV/Put", put_of(LIMIT - ENTRY - 1))
+    assert client.range(b"a").count == 1
+
+
+def test_the_largest_transaction_is_carried_out(client: Client) -> None:
+    client.call_raw("/etcdserverpb.KV/Txn", txn_of(LIMIT - ENTRY - 1))
+    assert client.range(b"a").count == 1
+
+
+def test_the_largest_delete_is_carried_out(client: Client) -> None:
+    client.call_raw("/etcdserverpb.KV/DeleteRange", delete_of(LIMIT - ENTRY - 1))
+
+
+def test_a_put_that_is_too_large_as_a_log_entry_is_refused(client: Client) -> None:
+    with refused(REQUEST_TOO_LARGE):
+        client.call_raw("/etcdserverpb.KV/Put", put_of(LIMIT - ENTRY + 2))
+
+
+def test_a_transaction_that_is_too_large_as_a_log_entry_is_refused(client: Client) -> None:
+    with refused(REQUEST_TOO_LARGE):
+        client.call_raw("/etcdserverpb.KV/Txn", txn_of(LIMIT - ENTRY + 2))
+
+
+def test_a_delete_that_is_too_large_as_a_log_entry_is_refused(client: Client) -> None:
+    with refused(REQUEST_TOO_LARGE):
+        client.call_raw("/etcdserverpb.KV/DeleteRange", delete_of(LIMIT - ENTRY + 2))
+
+
+def test_a_transaction_that_only_reads_has_no_log_entry(client: Client) -> None:
+    request = rpc_pb2.TxnRequest(success=[get(b"k" * LIMIT)])
+    assert rpc_pb2.TxnResponse.FromString(
+        client.call_raw("/etcdserverpb.KV/Txn", request.SerializeToString())
+    ).succeeded
+
+
+def put_of(size: int) -> bytes:
+    """A put that takes so many bytes."""
+    return filled(lambda value: rpc_pb2.PutRequest(key=b"a", value=value), size)
+
+
+def txn_of(size: int) -> bytes:
+    """A transaction that puts a key, and takes so many bytes."""
+    return filled(lambda value: rpc_pb2.TxnRequest(success=[put(b"a", value)]), size)
+
+
+def delete_of(size: int) -> bytes:
+    """A delete that takes so many bytes."""
+    return filled(lambda value: rpc_pb2.DeleteRangeRequest(key=b"a" + value), size)
+
+
+def filled(request: Callable[[bytes], Message], size: int) -> bytes:
+    """A request, filled up with a value of as many bytes as make it so large."""
+    excess = len(request(b"v" * size).SerializeToString()) - size
+    encoded = request(b"v" * (size - excess)).SerializeToString()
+    assert len(encoded) == size
+    return encoded
 
 
 def test_a_put_just_below_the_limit_is_stored(client: Client) -> None:

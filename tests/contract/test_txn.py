@@ -1,5 +1,8 @@
 """Txn: what compares say, which branch runs, what its operations see of each other, and what is refused."""
 
+from collections.abc import Iterator
+
+import grpc
 import pytest
 
 from fetch.api import kv_pb2, rpc_pb2
@@ -451,6 +454,90 @@ def test_nested_operations_count_too(client: Client) -> None:
     inner = op.nested((), (op.put(b"a"), op.put(b"b")))
     with refused(TOO_MANY_OPERATIONS):
         client.txn((), [*operations, inner])
+
+
+def nested_deeply(depth: int, inner: rpc_pb2.RequestOp, branch: str = "success") -> bytes:
+    """A transaction with so many others within each other, the innermost with one operation. Made as bytes, since
+    protobuf's Python makes messages of that depth but does not read them."""
+    field = b"\x12" if branch == "success" else b"\x1a"
+    encoded = rpc_pb2.TxnRequest(success=[inner]).SerializeToString()
+    for _ in range(depth):
+        operation = b"\x22" + encoded_number(len(encoded)) + encoded
+        encoded = field + encoded_number(len(operation)) + operation
+    return encoded
+
+
+@pytest.mark.parametrize("depth", [49, 50, 51, 100, 127])
+def test_transactions_may_be_nested_as_deeply_as_there_may_be_operations(client: Client, depth: int) -> None:
+    client.call_raw("/etcdserverpb.KV/Txn", nested_deeply(depth, op.put(b"deep", b"v" * 200)))
+    assert client.get(b"deep").value == b"v" * 200
+
+
+def test_the_answer_is_nested_as_deeply(client: Client) -> None:
+    answer = client.call_raw("/etcdserverpb.KV/Txn", nested_deeply(127, op.put(b"deep")))
+    depth = 0
+    while nested := innermost(answer):
+        answer, depth = nested, depth + 1
+    assert depth == 127
+
+
+def innermost(answer: bytes) -> bytes | None:
+    """The answer of the transaction nested in this one; it alone is parsed, since all of it is too deep."""
+    fields = dict(fields_of(answer))
+    operation = dict(fields_of(fields[3]))  # responses
+    return operation.get(4)  # response_txn
+
+
+def fields_of(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """The numbers and contents of a message's fields that have a length."""
+    at = 0
+    while at < len(message):
+        tag, at = number_at(message, at)
+        length, at = number_at(message, at)
+        if tag & 7 == 2:
+            yield tag >> 3, message[at : at + length]
+            at += length
+
+
+def encoded_number(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 127:
+        encoded.append(number & 127 | 128)
+        number >>= 7
+    return bytes(encoded) + bytes([number])
+
+
+def number_at(message: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = message[at]
+        at, number, shift = at + 1, number | (byte & 127) << shift, shift + 7
+        if byte < 128:
+            return number, at
+
+
+@pytest.mark.parametrize("branch", ["success", "failure"])
+@pytest.mark.parametrize("depth", [128, 200, 4000])
+def test_transactions_nested_more_deeply_are_refused(client: Client, depth: int, branch: str) -> None:
+    with refused(TOO_MANY_OPERATIONS):
+        client.call_raw("/etcdserverpb.KV/Txn", nested_deeply(depth, op.put(b"deep"), branch))
+
+
+def test_transactions_nested_beyond_what_is_parsed_are_refused(client: Client) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        client.call_raw("/etcdserverpb.KV/Txn", nested_deeply(20_000, op.put(b"deep")))
+    assert caught.value.code() == grpc.StatusCode.INTERNAL
+
+
+def test_an_operation_in_the_depth_is_refused_as_others_are(client: Client) -> None:
+    with refused(EMPTY_KEY):
+        client.call_raw("/etcdserverpb.KV/Txn", nested_deeply(100, op.put(b"")))
+
+
+def test_a_key_may_not_be_put_twice_in_the_depth(client: Client) -> None:
+    encoded = nested_deeply(100, op.put(b"a")) + rpc_pb2.TxnRequest(success=[op.put(b"a")]).SerializeToString()
+    with refused(DUPLICATE_KEY):
+        client.call_raw("/etcdserverpb.KV/Txn", encoded)
 
 
 def test_branches_do_not_add_up(client: Client) -> None:
