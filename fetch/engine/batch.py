@@ -14,11 +14,10 @@ whoever else uses the store see what is committed, as they do while a batch wait
 
 import asyncio
 import contextvars
-import itertools
 import logging
 import struct
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -40,6 +39,7 @@ _MOST_BYTES = 2 << 20
 _MOST_ROWS = 4096
 _ROWS_AT_ONCE = 100
 _UNDONE_AT_ONCE = 1000
+_ACTIONS_AT_ONCE = 100
 _TOO_MUCH = KeyTooLong, TransactionTooLarge
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Batch:
             self.firsts.clear()
         self.mutations += 1
         await self.mutate(mutation)
-        if self.work.is_spent():
+        if self.mutations > 1 and self.work.is_spent():  # between writes the batch asks
             await self.work.give_way()
         return mutation
 
@@ -245,18 +245,18 @@ class Writer:
         async def evaluate(transaction: Transaction) -> tuple[int, Batch, list[Any]]:
             nonlocal attempts
             attempts += 1
-            async with self._work() as work:
-                transaction.pause = work.pause
-                batch = await self._begin(transaction, group, work)
-                before = batch.revision
-                results: list[Any] = []
-                for waiting in group:
-                    if len(transaction.writes) >= _MOST_ROWS:
-                        break
-                    results.append(await _evaluate(batch, waiting))
-                    if work.is_spent():
-                        await work.give_way()
-                _finish(batch)
+            work = self._work()
+            transaction.pause = work.pause
+            batch = await self._begin(transaction, group, work)
+            before = batch.revision
+            results: list[Any] = []
+            for waiting in group:
+                if len(transaction.writes) >= _MOST_ROWS:
+                    break
+                if results and work.is_spent():
+                    await work.give_way()
+                results.append(await _evaluate(batch, waiting))
+            _finish(batch)
             return before, batch, results
 
         try:
@@ -274,7 +274,12 @@ class Writer:
             callers = [waiting.caller for waiting in group]
             self._committed(Committed(len(group), 0, attempts, started, seconds, 0, 0, callers, failed=True))
             return []
-        await self._tell(before, batch)
+        self._tell(before, batch)
+        if len(batch.after_commit) <= _ACTIONS_AT_ONCE:
+            for action in batch.after_commit:
+                _carry_out(action, batch.revision)
+        else:
+            await self._follow(batch)
         answered, rest = group[: len(results)], group[len(results) :]
         for waiting, result in zip(answered, results, strict=True):
             if waiting.answer.done():
@@ -303,29 +308,32 @@ class Writer:
         )
         return rest
 
-    async def _tell(self, before: int, batch: Batch) -> None:
-        """Carries out what follows a commit. What is committed is answered, whatever fails of that."""
+    def _tell(self, before: int, batch: Batch) -> None:
+        """Tells the watches of a commit. Its callers are answered whatever fails of that."""
         if batch.events:
             try:
                 self._publish(before, batch.revision, batch.events)
             except Exception:
                 logger.exception("watches cannot be told of revision %d", batch.revision)
-        if not batch.after_commit:
-            return
-        async with self._work() as work:
-            for action in batch.after_commit:
-                try:
-                    action()
-                except Exception:
-                    logger.exception("what follows the commit of revision %d failed", batch.revision)
-                if work.is_spent():
-                    await work.give_way()
+
+    async def _follow(self, batch: Batch) -> None:
+        """Carries out what follows a commit, where it is much. Nothing of it is read or changed meanwhile."""
+        work = self._work()
+        for action in batch.after_commit:
+            _carry_out(action, batch.revision)
+            if work.is_spent():
+                await work.give_way()
 
     async def _begin(self, transaction: Transaction, group: list[_Waiting], work: Work) -> Batch:
         layout = self._layout
-        first = [layout.revision, layout.compacted, layout.usage, layout.alarms]
-        rows = itertools.chain(first, (key for waiting in group for key in waiting.keys))
-        await _prefetch(transaction, rows, work)
+        rows = [layout.revision, layout.compacted, layout.usage, layout.alarms]
+        for waiting in group:
+            rows += waiting.keys
+        await transaction.prefetch(rows[:_ROWS_AT_ONCE])
+        for first in range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE):
+            if work.is_spent():
+                await work.give_way()
+            await transaction.prefetch(rows[first : first + _ROWS_AT_ONCE])
         revision = await transaction.get_for_update(layout.revision)
         stored_bytes, keys = unpack_usage(await transaction.get(layout.usage))
         raised = alarms.unpack(await transaction.get(layout.alarms))
@@ -345,12 +353,11 @@ class Writer:
         )
 
 
-async def _prefetch(transaction: Transaction, rows: Iterable[bytes], work: Work) -> None:
-    """Reads rows in as few round trips as slices allow for."""
-    remaining = iter(rows)
-    while page := list(itertools.islice(remaining, _ROWS_AT_ONCE)):
-        await transaction.prefetch(page)
-        await work.pause()
+def _carry_out(action: Callable[[], None], revision: int) -> None:
+    try:
+        action()
+    except Exception:
+        logger.exception("what follows the commit of revision %d failed", revision)
 
 
 async def _evaluate(batch: Batch, waiting: _Waiting) -> Any:

@@ -30,7 +30,9 @@ SLICE_SECONDS = 0.002
 """How long work runs before it gives way. Ten times less than what another tenant may wait at its worst."""
 
 _SHORT_SECONDS = 0.00025
-"""How long work that began out of turn runs before it gives way, while others take their turns."""
+"""How long work that began out of turn runs before it gives way, while others run."""
+
+_REST_SECONDS = 5 * SLICE_SECONDS
 
 _PLACES = 128
 _PLACES_OF_A_TENANT = 8
@@ -47,13 +49,14 @@ class Turns:
         # those who wait, by tenant; the first tenant's turn is next
         self._waiting: dict[str, _Waiting] = {}
         self._taken = False
+        self._next_out_of_turn = 0.0
 
     def work(self, tenant: str) -> "Work":
         """Work of a tenant, which begins when its context is entered."""
         return Work(self, tenant)
 
     def short(self, tenant: str) -> "ShortWork":
-        """Work of a tenant that begins at once. The caller bounds how many there are."""
+        """Work of a tenant that begins with this call and needs no context. The caller bounds how many there are."""
         return ShortWork(self, tenant)
 
     @property
@@ -76,12 +79,13 @@ class Turns:
                 self.end(tenant)
             raise
 
-    def begin_out_of_turn(self) -> float:
-        """The seconds that work may run for now: a slice if nobody else's runs in this iteration of the loop."""
-        if self._taken or self._waiting:
-            return _SHORT_SECONDS
-        self._take()
-        return SLICE_SECONDS
+    def begin_out_of_turn(self, now: float) -> float:
+        """Until when work may run that has not waited for its turn. Only one in a while gets a whole slice, since any
+        number may begin in one iteration of the loop. Nothing is scheduled for it: most is over after microseconds."""
+        if self._taken or self._waiting or now < self._next_out_of_turn:
+            return now + _SHORT_SECONDS
+        self._next_out_of_turn = now + _REST_SECONDS
+        return now + SLICE_SECONDS
 
     async def go_on(self, tenant: str) -> None:
         """Waits for the tenant's next turn."""
@@ -211,8 +215,12 @@ class ShortWork(Work):
 
     __slots__ = ()
 
+    def __init__(self, turns: Turns, tenant: str) -> None:
+        self._turns = turns
+        self._tenant = tenant
+        self._ends = turns.begin_out_of_turn(time.perf_counter())
+
     async def __aenter__(self) -> Self:
-        self._ends = time.perf_counter() + self._turns.begin_out_of_turn()
         return self
 
     async def __aexit__(self, *_: object) -> None:

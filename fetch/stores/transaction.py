@@ -50,13 +50,14 @@ class Transaction:
     a range is read for the first time after something was written, and kept so from then on.
     """
 
-    __slots__ = ("_known", "_ordered", "_snapshot", "_undo", "cleared", "conflicts", "pause", "writes")
+    __slots__ = ("_clears", "_known", "_ordered", "_snapshot", "_undo", "cleared", "conflicts", "pause", "writes")
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._known: dict[bytes, bytes | None] = {}
         self._undo: list[tuple[bytes, bytes | None, bool]] = []
         self._ordered: SortedList[bytes] | None = None
+        self._clears = False  # a call of `cleared` takes longer than all else that `get` does
         self.writes: dict[bytes, bytes | None] = {}
         self.cleared = Spans()
         self.conflicts: dict[bytes, bytes | None] = {}
@@ -66,7 +67,7 @@ class Transaction:
         """The value of the key as this transaction leaves it so far."""
         if key in self.writes:
             return self.writes[key]
-        if self.cleared and key in self.cleared:
+        if self._clears and key in self.cleared:
             return None
         if key in self._known:
             return self._known[key]
@@ -157,6 +158,7 @@ class Transaction:
             if ordered is not None:
                 ordered.remove(key)
         self.cleared.add(begin, end)
+        self._clears = True
 
     def mark(self) -> int:
         """A point to roll back to."""
