@@ -272,7 +272,7 @@ class Writer:
                     waiting.answer.set_exception(_as_answer(error))
             seconds = time.perf_counter() - clock
             callers = [waiting.caller for waiting in group]
-            self._committed(Committed(len(group), 0, attempts, started, seconds, 0, 0, callers, failed=True))
+            self._report(Committed(len(group), 0, attempts, started, seconds, 0, 0, callers, failed=True))
             return []
         self._tell(before, batch)
         if len(batch.after_commit) <= _ACTIONS_AT_ONCE:
@@ -291,7 +291,7 @@ class Writer:
         seconds = time.perf_counter() - clock
         callers = [waiting.caller for waiting in answered]
         deletes = sum(event.deleted for event in batch.events)
-        self._committed(
+        self._report(
             Committed(
                 len(answered),
                 batch.revision,
@@ -315,6 +315,13 @@ class Writer:
                 self._publish(before, batch.revision, batch.events)
             except Exception:
                 logger.exception("watches cannot be told of revision %d", batch.revision)
+
+    def _report(self, committed: Committed) -> None:
+        """Tells who observes the engines. The writer goes on whatever comes of it."""
+        try:
+            self._committed(committed)
+        except Exception:
+            logger.exception("a commit cannot be reported")
 
     async def _follow(self, batch: Batch) -> None:
         """Carries out what follows a commit, where it is much. Nothing of it is read or changed meanwhile."""

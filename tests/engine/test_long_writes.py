@@ -343,3 +343,14 @@ async def test_who_has_committed_is_answered_whatever_fails_afterwards(
     answers = await asyncio.gather(engine._writer.submit(fails_afterwards), put(engine, b"key"))
     assert answers == [None, 2]
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_writes_go_on_when_their_observer_fails(running: Daemon, caplog: pytest.LogCaptureFixture) -> None:
+    engine = await running.open()
+
+    def fails(_: object) -> None:
+        raise ZeroDivisionError
+
+    engine._writer._committed = fails
+    assert await asyncio.gather(*(put(engine, b"%d" % number) for number in range(600))) == list(range(2, 602))
+    assert "ZeroDivisionError" in caplog.text
