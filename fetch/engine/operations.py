@@ -148,41 +148,61 @@ _Step = RequestOp | _Begin | None
 
 
 async def _evaluate_txn(batch: Batch | None, view: View, request: TxnRequest, work: Work) -> TxnResponse:
-    succeeded, steps = await _decide(view, request, work)
-    await _check(batch, view, steps, work)
-    response = TxnResponse(succeeded=succeeded)
-    await _execute(batch, view, steps, response, work)
+    taken = await _decide(view, request, work)
+    await _check(batch, view, _steps(request, taken), work)
+    response = TxnResponse(succeeded=taken[0])
+    await _execute(batch, view, _steps(request, taken), response, work)
     response.header.revision = view.revision if batch is None else batch.revision
     return response
 
 
-async def _decide(view: View, request: TxnRequest, work: Work) -> tuple[bool, list[_Step]]:
-    """Which branch the transaction takes, and what is to be done in it and in the nested ones, in order.
+async def _decide(view: View, request: TxnRequest, work: Work) -> list[bool]:
+    """Which branches are taken: by the transaction, and by those nested in what is taken, in their order.
 
     All compares, those of nested transactions too, see the state before the transaction.
     """
-    succeeded = await _all_hold(view, request.compare, work)
-    steps: list[_Step] = []
-    within: list[Iterator[RequestOp]] = [iter(request.success if succeeded else request.failure)]
+    taken = [await _all_hold(view, request.compare, work)]
+    within = [_branch(request, taken[0])]
     while within:
         operation = next(within[-1], None)
         if operation is None:
             within.pop()
-            steps.append(_END)
         elif operation.WhichOneof("request") == "request_txn":
             nested = operation.request_txn
-            holds = await _all_hold(view, nested.compare, work)
-            steps.append(_Begin(holds))
-            within.append(iter(nested.success if holds else nested.failure))
-        else:
-            steps.append(operation)
+            taken.append(await _all_hold(view, nested.compare, work))
+            within.append(_branch(nested, taken[-1]))
         if work.is_spent():
             await work.give_way()
-    steps.pop()  # the end of the outermost, which has no beginning among the steps either
-    return succeeded, steps
+    return taken
 
 
-async def _check(batch: Batch | None, view: View, steps: list[_Step], work: Work) -> None:
+def _steps(request: TxnRequest, taken: Iterable[bool]) -> Iterator[_Step]:
+    """What is to be done, in order: operations, and where the transactions nested among them begin and end.
+
+    Made anew for each pass: to keep them would give the cyclic collector an object for each.
+    """
+    decisions = iter(taken)
+    within = [_branch(request, next(decisions))]
+    while True:
+        operation = next(within[-1], None)
+        if operation is None:
+            within.pop()
+            if not within:
+                return
+            yield _END
+        elif operation.WhichOneof("request") == "request_txn":
+            succeeded = next(decisions)
+            yield _Begin(succeeded)
+            within.append(_branch(operation.request_txn, succeeded))
+        else:
+            yield operation
+
+
+def _branch(request: TxnRequest, succeeded: bool) -> Iterator[RequestOp]:
+    return iter(request.success if succeeded else request.failure)
+
+
+async def _check(batch: Batch | None, view: View, steps: Iterable[_Step], work: Work) -> None:
     """Raises what any operation of the branches taken would meet, before the first one is carried out."""
     for step in steps:
         if not isinstance(step, RequestOp):
@@ -198,7 +218,7 @@ async def _check(batch: Batch | None, view: View, steps: list[_Step], work: Work
             await work.give_way()
 
 
-async def _execute(batch: Batch | None, view: View, steps: list[_Step], response: TxnResponse, work: Work) -> None:
+async def _execute(batch: Batch | None, view: View, steps: Iterable[_Step], response: TxnResponse, work: Work) -> None:
     """Carries the steps out, and fills in what they answer. Nested headers carry no more than a revision."""
     within = [response]
     response.header.SetInParent()
