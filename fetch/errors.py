@@ -103,6 +103,13 @@ class TooManyAlarms(EtcdError):
     text = "etcdserver: too many alarms"
 
 
+class ResponseTooLarge(EtcdError):
+    """An answer that is larger than may be sent. etcd leaves that to gRPC, whose bound is 2 GiB; the text is gRPC's."""
+
+    code = _Code.RESOURCE_EXHAUSTED
+    text = "grpc: trying to send message larger than max"
+
+
 class TooManyRequests(EtcdError):
     code = _Code.RESOURCE_EXHAUSTED
     text = "etcdserver: too many requests"

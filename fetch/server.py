@@ -144,6 +144,7 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
     tenants = Tenants(
         store, _quota(settings), settings.tenants, operations, observation.report, observation.failed, served
     )
+    tenants.most_response_bytes = settings.max_response_bytes
     observation.watch_over(tenants, _quota(settings))
     try:
         links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, tenants, instruments)

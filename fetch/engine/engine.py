@@ -6,10 +6,12 @@ the `Hub`. One engine serves a tenant in a daemon; several daemons have one each
 """
 
 import asyncio
+import contextlib
 import functools
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fetch import errors
 from fetch.api.rpc_pb2 import (
@@ -19,22 +21,37 @@ from fetch.api.rpc_pb2 import (
     PutResponse,
     RangeRequest,
     TxnRequest,
-    TxnResponse,
 )
 from fetch.engine import alarms, compaction, lease, operations
 from fetch.engine.alarms import Alarms
+from fetch.engine.answers import Answer
 from fetch.engine.batch import Batch, Mutate, Report, Writer, unpack_usage
 from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, served_row, unpack_revision
 from fetch.engine.operations import Outcome
-from fetch.engine.reads import EVERYTHING, Counts, Found, View, arranged, chunks, collect, find, needed
+from fetch.engine.reads import (
+    EVERYTHING,
+    Counts,
+    Found,
+    View,
+    find,
+    find_briefly,
+    lasting_view,
+    page,
+    pages,
+    without_values,
+)
 from fetch.engine.renewals import Renewals
 from fetch.engine.served import ServedTime, served_since
-from fetch.engine.turns import Turns
+from fetch.engine.turns import Turns, Work
 from fetch.engine.watch import Hub
 from fetch.stores.protocol import SnapshotExpired, Store
 
+T = TypeVar("T")
+
 _PIECE = 1000
 _MOST_KEYS_EXPIRED = 256
+MOST_RESPONSE_BYTES = 512 << 20
+"""The largest answer to a range or to a transaction that only reads, unless it is set otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +98,7 @@ class StorageEngine:
         self.tenant = tenant
         self.quota = quota
         self.turns = turns
+        self.most_response_bytes = MOST_RESPONSE_BYTES
         self._store = store
         self._layout = Layout(prefix, store.shared_prefix)
         self.watches = Hub(store, self._layout, functools.partial(report, tenant))
@@ -126,53 +144,73 @@ class StorageEngine:
         return Outcome(unpack_revision(revision, FIRST_REVISION), stored is not None, stored)
 
     async def range_keys(self, request: RangeRequest) -> Found:
-        """See `reads.find`. What takes longer than the store keeps a snapshot is read in pieces at one revision."""
-        try:
-            with self._store.snapshot() as snapshot:
-                view = await View.open(snapshot, self._layout)
-                return await find(view, request, self._counts)
-        except SnapshotExpired:
-            wanted = needed(request)
-            plain = RangeRequest(
-                key=request.key,
-                range_end=request.range_end,
-                revision=request.revision,
-                limit=0 if wanted == EVERYTHING else wanted,
-                count_only=request.count_only,
-            )
-            frames: list[bytes] = []
-            async for piece in self.stream_range(plain):
-                frames.extend(piece.frames)
-            return arranged(request, frames, piece.count, piece.revision)
+        """See `reads.find`. What takes more than a page takes turns, and holds no snapshot before it has begun."""
+        if request.count_only or not self._counts.is_large(*self._layout.key_range(request.key, request.range_end)):
+            try:
+                with self._store.snapshot() as snapshot:
+                    view = await View.open(snapshot, self._layout)
+                    view.room = self.most_response_bytes
+                    found = await find_briefly(view, request, self._counts)
+            except SnapshotExpired:
+                found = None
+            if found is not None:
+                return found
+        return await self._read_long(lambda view, _: find(view, request, self._counts))
 
     async def stream_range(self, request: RangeRequest) -> AsyncIterator[Piece]:
         """The range in pieces of bounded size, all at one revision, each read when it is asked for.
 
+        With a sort target other than the key the pieces are those of the whole answer in its order, which is read
+        first. (etcd sorts each of its chunks alone, and goes on behind the key that came last: it repeats some keys
+        and leaves out others.)
+
         :raises FutureRevision: :raises Compacted: also midway, when compaction overtakes the stream's revision
+        :raises ResponseTooLarge: a whole answer, where it has to be read first
         """
+        if request.count_only or request.sort_target != RangeRequest.KEY:
+            found = await self.range_keys(request)
+            frames = found.frames or [b""]
+            for index, joined in enumerate(frames, 1):
+                yield Piece([joined], index == len(frames), found.more, found.count, found.revision)
+            return
         begin, end = self._layout.key_range(request.key, request.range_end)
         limit = request.limit if request.limit > 0 else EVERYTHING
         revision = newest = sent = 0
         while True:
-            with self._store.snapshot() as snapshot:
-                view = await View.open(snapshot, self._layout)
+            # a place and a snapshot for each piece: whoever waits for a slow client has neither
+            async with self.turns.work(self.tenant) as work, lasting_view(self._store, self._layout, work) as view:
                 if not newest:
                     newest = view.revision
                     revision = request.revision if request.revision > 0 else newest
                 view.check(revision)
-                if request.count_only:
-                    count = await self._counts.count(view, begin, end, revision) if begin < end else 0
-                    piece = Piece([], last=True, more=False, count=count, revision=newest)
-                else:
-                    frames, begin, more = await collect(view, begin, end, min(limit - sent, _PIECE), revision)
-                    sent += len(frames)
-                    last = not more or sent >= limit
-                    rest = await self._counts.count(view, begin, end, revision) if more and last else 0
-                    piece = Piece(frames, last=last, more=rest > 0, count=sent + rest, revision=newest)
+                frames, begin, more = await page(view, begin, end, min(limit - sent, _PIECE), revision)
+                sent += len(frames)
+                last = not more or sent >= limit
+                rest = await self._counts.count(view, begin, end, revision) if more and last else 0
+                if request.keys_only:
+                    frames = without_values(frames)
+                piece = Piece(frames, last=last, more=rest > 0, count=sent + rest, revision=newest)
             if piece.frames or piece.last:
                 yield piece
             if piece.last:
                 return
+
+    async def _read_long(self, read: Callable[[View, Work], Awaitable[T]]) -> T:
+        """Reads something that takes long, in turns with others.
+
+        What compaction overtakes between two snapshots is read again, in one that is held on to: who asked for the
+        newest revision is not told that it has been compacted.
+        """
+        async with self.turns.work(self.tenant) as work:
+            try:
+                async with lasting_view(self._store, self._layout, work) as view:
+                    view.room = self.most_response_bytes
+                    return await read(view, work)
+            except errors.Compacted:
+                with self._store.snapshot() as snapshot:
+                    view = await View.open(snapshot, self._layout)
+                    view.work, view.room = work, self.most_response_bytes
+                    return await read(view, work)
 
     async def put(self, request: PutRequest) -> PutResponse:
         """See `operations.put`."""
@@ -185,15 +223,16 @@ class StorageEngine:
         rows = [] if request.range_end else [self._layout.key(request.key)]
         return await self._writer.submit(lambda batch: operations.delete_range(batch, request), rows)
 
-    async def txn(self, request: TxnRequest, size: int = 0) -> TxnResponse:
-        """See `operations.txn`. One that only reads takes no part in a batch. `size` in bytes bounds the batch."""
-        if operations.is_read_only(request):
-            async with self.turns.work(self.tenant) as work:
-                with self._store.snapshot() as snapshot:
-                    view = await View.open(snapshot, self._layout)
-                    return await operations.read_only_txn(view, request, work)
+    async def txn(self, request: TxnRequest, size: int = 0) -> Answer:
+        """See `operations.txn`. `size` in bytes bounds the batch."""
         rows = [self._layout.key(key) for key in operations.keys_read(request)]
-        return await self._writer.submit(lambda batch: operations.txn(batch, request), rows, size)
+        return await self._writer.submit(
+            lambda batch: operations.txn(batch, request, self.most_response_bytes), rows, size
+        )
+
+    async def read_only_txn(self, request: TxnRequest) -> Answer:
+        """See `operations.read_only_txn`. It takes no part in a batch."""
+        return await self._read_long(lambda view, work: operations.read_only_txn(view, request, work, self._counts))
 
     async def revision(self) -> int:
         """The newest revision."""
@@ -291,13 +330,15 @@ class StorageEngine:
         """A lease's grant (None: no such lease), the seconds it has left, its keys if they are asked for, and the
         newest revision."""
         attached: list[bytes] = []
-        with self._store.snapshot() as snapshot:
+        async with contextlib.AsyncExitStack() as held:
+            # its turn comes before the snapshot, which is not to be held while it waits
+            work = await held.enter_async_context(self.turns.work(self.tenant)) if keys else None
+            snapshot = held.enter_context(self._store.snapshot())
             view = await View.open(snapshot, self._layout)
             granted = await lease.read_grant(snapshot, self._layout, lease_id)
             since = await served_since(snapshot, self._layout.shared)
-            if keys and granted is not None:
-                async with self.turns.work(self.tenant) as work:
-                    attached = await lease.attached_keys(snapshot, self._layout, lease_id, work)
+            if work is not None and granted is not None:
+                attached = await lease.attached_keys(snapshot, self._layout, lease_id, work)
         remaining = -1 if granted is None else granted.remaining(self._served.now(), since)
         return granted, remaining, attached, view.revision
 
@@ -347,15 +388,16 @@ class StorageEngine:
 
         :raises FutureRevision: :raises Compacted:
         """
-        checksum = 0
-        with self._store.snapshot() as snapshot:
-            view = await View.open(snapshot, self._layout)
+
+        async def checksum(view: View, _: Work) -> tuple[int, int, int]:
             view.check(revision)
-            revision = revision or view.revision
-            async for frames in chunks(view, self._layout.keys, self._layout.keys_end, EVERYTHING, revision):
-                for stored in frames:
-                    checksum = zlib.crc32(stored, checksum)
-        return checksum, view.compacted, revision
+            hashed = revision or view.revision
+            total = 0
+            async for frames in pages(view, self._layout.keys, self._layout.keys_end, EVERYTHING, hashed):
+                total = zlib.crc32(b"".join(frames), total)
+            return total, view.compacted, hashed
+
+        return await self._read_long(checksum)
 
     @property
     def waiting_writes(self) -> int:

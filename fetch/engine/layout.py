@@ -137,6 +137,10 @@ class Layout:
         """The row that tells which event superseded the key's value at `revision`."""
         return self.history_of(key) + _REVISION.pack(revision)
 
+    def behind_history_of(self, key: bytes) -> bytes:
+        """What sorts behind all history rows of a key, and before those of every key behind it."""
+        return self.history_of(key)[:-1] + b"\x01"
+
     def history_range(self, begin: bytes, end: bytes) -> tuple[bytes, bytes]:
         """The history rows of the keys whose rows lie in [begin, end), which is a range of `keys` rows."""
         first = self.history + begin[len(self.keys) :].replace(b"\x00", b"\x00\xff")

@@ -179,7 +179,7 @@ async def expire(
         done += 1
         if keys >= most_keys:
             break
-        await give_way(batch)
+        await batch.work.pause()
     return done
 
 
@@ -205,13 +205,6 @@ async def leases(source: Source, layout: Layout, work: Work) -> list[int]:
     return [lease for _, lease in sorted(ends, key=lambda found: found[0])]
 
 
-async def give_way(batch: Batch) -> None:
-    """Lets other tenants run, where the batch is work that takes turns. Nothing that it has read changes meanwhile."""
-    work: Work | None = getattr(batch, "work", None)
-    if work is not None and work.is_spent():
-        await work.give_way()
-
-
 async def _delete_keys(batch: Batch, lease: int, most: int | None = None) -> None:
     """Deletes a lease's keys, at most so many of them."""
     layout, transaction = batch.layout, batch.transaction
@@ -225,7 +218,7 @@ async def _delete_keys(batch: Batch, lease: int, most: int | None = None) -> Non
             if stored is not None:
                 await batch.delete(key, stored)
             transaction.clear(row)
-            await give_way(batch)
+            await batch.work.pause()
         left -= len(rows)
         if rows:
             begin = rows[-1][0] + b"\x00"

@@ -17,12 +17,12 @@ from fetch.api.rpc_pb2 import (
     PutRequest,
     PutResponse,
     RangeRequest,
-    RangeResponse,
     RequestOp,
     TxnRequest,
-    TxnResponse,
 )
+from fetch.engine import answers
 from fetch.engine.alarms import is_full
+from fetch.engine.answers import Answer, Message
 from fetch.engine.batch import Batch
 from fetch.engine.reads import Counts, View, find
 from fetch.engine.records import key_value, key_values
@@ -96,23 +96,26 @@ async def delete_range(batch: Batch, request: DeleteRangeRequest) -> DeleteRange
     return response
 
 
-async def txn(batch: Batch, request: TxnRequest) -> TxnResponse:
+async def txn(batch: Batch, request: TxnRequest, room: int) -> Answer:
     """Evaluates any valid transaction: all compares first, then all checks, then what is to be done.
 
+    `room` in bytes is for all that it answers.
+
     :raises NoSpace: :raises LeaseNotFound: :raises KeyNotFound: :raises FutureRevision: :raises Compacted:
+    :raises ResponseTooLarge:
     """
     if is_full(batch.alarms) and await _may_put(request, batch.work):
         raise errors.NoSpace
-    view = View(batch.transaction, batch.layout, batch.revision, batch.compacted)
-    return await _evaluate_txn(batch, view, request, batch.work)
+    view = View(batch.transaction, batch.layout, batch.revision, batch.compacted, batch.work, room=room)
+    return await _evaluate_txn(batch, view, request, batch.work, Counts())
 
 
-async def read_only_txn(view: View, request: TxnRequest, work: Work) -> TxnResponse:
-    """Evaluates a transaction that only reads, on a snapshot.
+async def read_only_txn(view: View, request: TxnRequest, work: Work, counts: Counts) -> Answer:
+    """Evaluates a transaction that only reads.
 
-    :raises FutureRevision: :raises Compacted:
+    :raises FutureRevision: :raises Compacted: :raises ResponseTooLarge: all that it answers together is
     """
-    return await _evaluate_txn(None, view, request, work)
+    return await _evaluate_txn(None, view, request, work, counts)
 
 
 def is_read_only(request: TxnRequest) -> bool:
@@ -143,17 +146,17 @@ class _Begin:
     succeeded: bool
 
 
+_EMPTY_HEADER = answers.HEADER + b"\x00"
 _END = None
 _Step = RequestOp | _Begin | None
 
 
-async def _evaluate_txn(batch: Batch | None, view: View, request: TxnRequest, work: Work) -> TxnResponse:
+async def _evaluate_txn(batch: Batch | None, view: View, request: TxnRequest, work: Work, counts: Counts) -> Answer:
     taken = await _decide(view, request, work)
     await _check(batch, view, _steps(request, taken), work)
-    response = TxnResponse(succeeded=taken[0])
-    await _execute(batch, view, _steps(request, taken), response, work)
-    response.header.revision = view.revision if batch is None else batch.revision
-    return response
+    message = answers.txn_message(succeeded=taken[0])
+    await _execute(batch, view, _steps(request, taken), message, work, counts)
+    return Answer(taken[0], view.revision if batch is None else batch.revision, message)
 
 
 async def _decide(view: View, request: TxnRequest, work: Work) -> list[bool]:
@@ -218,40 +221,50 @@ async def _check(batch: Batch | None, view: View, steps: Iterable[_Step], work: 
             await work.give_way()
 
 
-async def _execute(batch: Batch | None, view: View, steps: Iterable[_Step], response: TxnResponse, work: Work) -> None:
-    """Carries the steps out, and fills in what they answer. Nested headers carry no more than a revision."""
-    within = [response]
-    response.header.SetInParent()
+async def _execute(
+    batch: Batch | None, view: View, steps: Iterable[_Step], answer: Message, work: Work, counts: Counts
+) -> None:
+    """Carries the steps out, and adds what they answer. Nested headers carry no more than a revision."""
+    within = [answer]
     for step in steps:
         if step is _END:
-            within.pop()
+            nested = within.pop()
+            within[-1].respond(answers.TXN, nested)
             continue
-        result = within[-1].responses.add()
         if isinstance(step, _Begin):
-            nested = result.response_txn
-            nested.succeeded = step.succeeded
-            nested.header.SetInParent()
-            within.append(nested)
+            within.append(answers.txn_message(succeeded=step.succeeded, header=_EMPTY_HEADER))
             continue
         match step.WhichOneof("request"):
             case "request_range":
-                await _range(batch, view, step.request_range, result.response_range)
+                within[-1].respond(answers.RANGE, await _range(batch, view, step.request_range, counts))
             case "request_put" if batch is not None:
-                await _put(batch, step.request_put, result.response_put)
+                put_response = PutResponse()
+                await _put(batch, step.request_put, put_response)
+                within[-1].respond(answers.PUT, _encoded(view, put_response))
             case "request_delete_range" if batch is not None:
-                await _delete_range(batch, step.request_delete_range, result.response_delete_range)
+                delete_response = DeleteRangeResponse()
+                await _delete_range(batch, step.request_delete_range, delete_response)
+                within[-1].respond(answers.DELETE_RANGE, _encoded(view, delete_response))
         if work.is_spent():
             await work.give_way()
 
 
-async def _range(batch: Batch | None, view: View, request: RangeRequest, response: RangeResponse) -> None:
-    if batch is not None:
-        view = View(batch.transaction, batch.layout, batch.revision, batch.compacted)
-    found = await find(view, request, Counts())
-    response.MergeFromString(b"".join(found.frames))
-    response.header.revision = found.revision
-    response.more = found.more
-    response.count = found.count
+async def _range(batch: Batch | None, view: View, request: RangeRequest, counts: Counts) -> Message:
+    if batch is None:
+        found = await find(view, request, counts)
+    else:
+        # what the transaction has written so far is of its revision, and nobody else's to count
+        current = View(batch.transaction, batch.layout, batch.revision, batch.compacted, batch.work)
+        current.room, current.pieces = view.room, view.pieces
+        found = await find(current, request, Counts())
+        view.room, view.pieces = current.room, current.pieces
+    return answers.range_message(answers.revision_header(found.revision), found)
+
+
+def _encoded(view: View, response: PutResponse | DeleteRangeResponse) -> Message:
+    encoded = response.SerializeToString()
+    view.take_room(len(encoded))
+    return Message([encoded], len(encoded))
 
 
 async def _delete_range(batch: Batch, request: DeleteRangeRequest, response: DeleteRangeResponse) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from fetch.engine import background
 from fetch.engine.background import Failed
 from fetch.engine.batch import Mutate, Report
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import MOST_RESPONSE_BYTES, StorageEngine
 from fetch.engine.lease import Due
 from fetch.engine.reaper import TASK, Reaper
 from fetch.engine.served import ServedTime
@@ -41,6 +41,7 @@ class Tenants:
         self._mutate = mutate
         self._report = report
         self._turns = Turns()
+        self.most_response_bytes = MOST_RESPONSE_BYTES
         self._open: dict[str, StorageEngine] = {}
         self._opening: dict[str, asyncio.Task[StorageEngine]] = {}
         self.served = served or ServedTime(store)
@@ -104,6 +105,7 @@ class Tenants:
             self._turns,
             self.served,
         )
+        engine.most_response_bytes = self.most_response_bytes
         await engine.resume()
         self._open[name] = engine
         return engine

@@ -17,14 +17,15 @@ from fetch.api.rpc_pb2 import (
 )
 from fetch.chain import Call
 from fetch.config import Settings
+from fetch.engine.answers import range_message
 from fetch.engine.engine import StorageEngine
 from fetch.engine.operations import Outcome, is_read_only
-from fetch.engine.reads import is_filtered, without_values
+from fetch.engine.reads import Found, is_filtered
 from fetch.engine.records import varint
 from fetch.parsing import parse_txn
 from fetch.services.checks import check_key, check_put, check_range, check_size, check_stream, check_txn
 from fetch.services.intervals import check_intervals
-from fetch.services.wire import fill, framed_header, range_answer, tenant_of
+from fetch.services.wire import fill, framed_header, joined, tenant_of
 
 _SHORT = 1 << 10
 """A transaction of so many bytes is checked within a few hundred microseconds."""
@@ -69,7 +70,10 @@ class KV:
             header = framed_header(engine, got.revision)
             return header if got.current is None else header + got.current + _ONE_FOUND
         found = await engine.range_keys(message)
-        return range_answer(framed_header(engine, found.revision), found.frames, more=found.more, count=found.count)
+        header = framed_header(engine, found.revision)
+        answer = range_message(header, found)
+        del found  # only the parts hold the frames then
+        return await joined(answer.parts, answer.size)
 
     async def range_stream(self, request: bytes, call: Call) -> None:
         """RangeStream: the range in chunks as they are read; the last carries header, more and count."""
@@ -78,11 +82,11 @@ class KV:
         check_range(message)
         check_stream(message)
         async for piece in engine.stream_range(message):
-            frames = without_values(piece.frames) if message.keys_only else piece.frames
             header = framed_header(engine, piece.revision) if piece.last else b""
             more, count = (piece.more, piece.count) if piece.last else (False, 0)
-            answer = range_answer(header, frames, more=more, count=count)
-            await call.write(b"\x0a" + varint(len(answer)) + answer)
+            found = Found(piece.frames, more, count, piece.revision, sum(map(len, piece.frames)))
+            answer = range_message(header, found)
+            await call.write(b"".join([_RANGE, varint(answer.size), *answer.parts]))
 
     async def put(self, request: bytes, call: Call) -> bytes:
         """Put."""
@@ -126,11 +130,15 @@ class KV:
             await check_txn(message, self._most_ops, work)
             await check_intervals(message.success, work)
             await check_intervals(message.failure, work)
-        if not is_read_only(message):
+        if is_read_only(message):
+            answer = await engine.read_only_txn(message)
+        else:
             check_size(request, message, self._most_bytes)
-        response = await engine.txn(message, len(request))
-        fill(response.header, engine)
-        return response.SerializeToString()
+            answer = await engine.txn(message, len(request))
+        parts = [framed_header(engine, answer.revision), *answer.message.parts]
+        size = answer.message.size
+        del answer  # only the parts hold what was found then
+        return await joined(parts, size)
 
     async def compact(self, request: bytes, call: Call) -> bytes:
         """Compact."""

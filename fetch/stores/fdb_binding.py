@@ -117,15 +117,19 @@ class Binding:
             )
         return rows[:limit], goes_on or len(rows) > limit
 
-    async def count(self, transaction: Any, begin: bytes, end: bytes) -> int:
-        """The number of rows of [begin, end). FoundationDB cannot count: the rows are sent, but not looked at.
+    async def count(self, transaction: Any, begin: bytes, end: bytes, limit: int) -> tuple[int, bytes]:
+        """The number of rows of [begin, end), and `end`; or of its first `limit`, and where the others begin.
+
+        FoundationDB cannot count: the rows are sent, but not looked at.
 
         :raises FDBError:
         """
         count = 0
-        async for table, _ in self._tables(transaction, begin, end, _ALL, _ALL):
+        async for table, goes_on in self._tables(transaction, begin, end, min(limit, _ALL), _ALL):
             count += len(table)
-        return count
+            if goes_on and count >= limit:
+                return count, ctypes.string_at(*table[-1][:2]) + b"\x00"
+        return count, end
 
     async def _tables(
         self, transaction: Any, begin: bytes, end: bytes, limit: int, replies: int

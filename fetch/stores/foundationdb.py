@@ -295,9 +295,9 @@ class FoundationDBSnapshot:
                 rows[index] = key, whole
         return rows, more
 
-    async def count_range(self, begin: bytes, end: bytes) -> int:
+    async def count_range(self, begin: bytes, end: bytes, limit: int) -> tuple[int, bytes]:
         """See `Snapshot.count_range`. FoundationDB has no count: this reads the rows, values too."""
-        return await self._read(lambda: self._binding.count(self.transaction(), begin, end))
+        return await self._read(lambda: self._binding.count(self.transaction(), begin, end, limit))
 
     async def _join(self, key: bytes, count: int) -> bytes:
         self.split.add(key)

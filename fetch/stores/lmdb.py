@@ -357,10 +357,10 @@ class LmdbSnapshot:
             raise self._failed(error) from error
         return found, False
 
-    async def count_range(self, begin: bytes, end: bytes) -> int:
+    async def count_range(self, begin: bytes, end: bytes, limit: int) -> tuple[int, bytes]:
         """See `Snapshot.count_range`."""
         try:
-            return longkeys.count(self._reader, begin, end)
+            return longkeys.count(self._reader, begin, end, limit)
         except lmdb.Error as error:
             raise self._failed(error) from error
 

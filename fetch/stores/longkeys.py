@@ -106,22 +106,30 @@ def rows(reader: lmdb.Transaction, begin: bytes, end: bytes) -> Iterator[Row]:
                 yield b"".join(path), value
 
 
-def count(reader: lmdb.Transaction, begin: bytes, end: bytes) -> int:
-    """The number of rows of [begin, end). Reads keys only; 0.3 µs a row."""
+def count(reader: lmdb.Transaction, begin: bytes, end: bytes, limit: int) -> tuple[int, bytes]:
+    """The number of rows of [begin, end), and `end`; or of its first `limit`, and where the others begin.
+
+    Reads keys only; 0.3 µs a row.
+    """
     first, stop = _record(begin), _record(end)
     cursor = reader.cursor()
     if not cursor.set_range(first):
-        return 0
+        return 0, end
     found = 0
     for record in cursor.iternext(keys=True, values=False):
         if record >= stop and (record > stop or len(record) <= INLINE):
             break
         if len(record) <= INLINE:
+            if found == limit:
+                return found, record
             found += 1
         else:
             link = record, cursor.value()
-            found += sum(1 for _ in _behind(reader, link, _lower(begin, record), _upper(end, record)))
-    return found
+            for path, _ in _behind(reader, link, _lower(begin, record), _upper(end, record)):
+                if found == limit:
+                    return found, b"".join(path)
+                found += 1
+    return found, end
 
 
 def clear_range(writer: lmdb.Transaction, begin: bytes, end: bytes) -> None:

@@ -67,8 +67,8 @@ class Snapshot(Protocol):
         returns at least one row when there is one.
         """
 
-    async def count_range(self, begin: bytes, end: bytes) -> int:
-        """The number of rows of [begin, end)."""
+    async def count_range(self, begin: bytes, end: bytes, limit: int) -> tuple[int, bytes]:
+        """The number of rows of [begin, end), and `end`; or of its first `limit` (> 0), and where the others begin."""
 
 
 class Store(Protocol):

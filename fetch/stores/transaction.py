@@ -13,6 +13,7 @@ from sortedcontainers import SortedList
 from fetch.stores.protocol import Row, Snapshot
 from fetch.stores.spans import Spans
 
+_EVERYTHING = 1 << 62
 _PAGE = 1000
 _LEAST = 100
 """Rows that are read at once where few are wanted: those before them may be cleared."""
@@ -24,7 +25,7 @@ class Source(Protocol):
     async def get(self, key: bytes) -> bytes | None: ...
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
     async def get_range(self, begin: bytes, end: bytes, limit: int) -> tuple[list[Row], bool]: ...
-    async def count_range(self, begin: bytes, end: bytes) -> int: ...
+    async def count_range(self, begin: bytes, end: bytes, limit: int) -> tuple[int, bytes]: ...
 
 
 async def all_rows(source: Source, begin: bytes, end: bytes) -> AsyncIterator[Row]:
@@ -112,18 +113,19 @@ class Transaction:
             await self.pause()
         return rows[:limit], more or len(rows) > limit
 
-    async def count_range(self, begin: bytes, end: bytes) -> int:
-        """The number of rows of [begin, end) as this transaction leaves them so far.
+    async def count_range(self, begin: bytes, end: bytes, limit: int) -> tuple[int, bytes]:
+        """The number of rows of [begin, end) as this transaction leaves them so far: see `Snapshot.count_range`.
 
         Costs a count of what is stored, and a read for each key of the range that this transaction has written.
         """
-        count = await self._snapshot.count_range(begin, end)
+        count, upper = await self._snapshot.count_range(begin, end, limit)
         if not self.writes and not self.cleared:
             await self.pause()
-            return count
-        for first, last in self.cleared.within(begin, end):
-            count -= await self._snapshot.count_range(first, last)
-        written = (await self._in_order()).irange(begin, end, (True, False))
+            return count, upper
+        for first, last in self.cleared.within(begin, upper):
+            # no more than was counted
+            count -= (await self._snapshot.count_range(first, last, _EVERYTHING))[0]
+        written = (await self._in_order()).irange(begin, upper, (True, False))
         await self.pause()
         while page := list(itertools.islice(written, _LEAST)):
             count += sum(self.writes[key] is not None for key in page)
@@ -131,7 +133,7 @@ class Transaction:
             stored = zip(unseen, await self._snapshot.get_many(unseen), strict=True)
             count -= sum(value is not None for _, value in stored)
             await self.pause()
-        return count
+        return count, upper
 
     def set(self, key: bytes, value: bytes) -> None:
         """Sets the key to the value."""

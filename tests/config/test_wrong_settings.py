@@ -40,7 +40,7 @@ def test_metrics_are_not_served_over_https(tls: dict[str, str]) -> None:
     assert "--listen-metrics-urls" in refusal({**tls, "listen_metrics_urls": "https://127.0.0.1:1"})
 
 
-@pytest.mark.parametrize("flag", ["max_request_bytes", "max_txn_ops", "quota_backend_bytes"])
+@pytest.mark.parametrize("flag", ["max_request_bytes", "max_response_bytes", "max_txn_ops", "quota_backend_bytes"])
 @pytest.mark.parametrize("value", ["many", "", "1.5", "1e3"])
 def test_a_bad_number_is_named_with_its_flag(tls: dict[str, str], flag: str, value: str) -> None:
     sentence = refusal({**tls, flag: value})
@@ -48,7 +48,7 @@ def test_a_bad_number_is_named_with_its_flag(tls: dict[str, str], flag: str, val
     assert repr(value) in sentence
 
 
-@pytest.mark.parametrize("flag", ["max_request_bytes", "max_txn_ops"])
+@pytest.mark.parametrize("flag", ["max_request_bytes", "max_response_bytes", "max_txn_ops"])
 @pytest.mark.parametrize("value", ["0", "-1"])
 def test_a_bound_must_be_positive(tls: dict[str, str], flag: str, value: str) -> None:
     assert f"--{flag.replace('_', '-')}" in refusal({**tls, flag: value})

@@ -3,7 +3,7 @@
 import pytest
 
 from fetch.api import rpc_pb2
-from tests.endpoints.client import FROM_KEY, Client
+from tests.endpoints.client import FROM_KEY, Client, RangeOptions
 from tests.endpoints.refusals import (
     COMPACTED,
     EMPTY_KEY,
@@ -157,6 +157,23 @@ def test_ascending_keys_are_the_order_it_has(client: Client) -> None:
     put_numbered(client, 20)
     whole = merged(client.range_stream(FROM_KEY, FROM_KEY, sort_target="KEY", sort_order="ASCEND"))
     assert len(whole.kvs) == 20
+
+
+@pytest.mark.parametrize("target", ["VERSION", "CREATE", "MOD", "VALUE"])
+@pytest.mark.parametrize("keys_only", [False, True])
+def test_a_target_without_an_order_sorts_ascending(client: Client, target: str, keys_only: bool) -> None:
+    for number in (5, 3, 8, 3, 1, 8, 8):
+        client.put(b"%04d" % number, b"%d" % (number * 7 % 10))
+    options: RangeOptions = {"sort_target": target, "keys_only": keys_only}
+    whole = merged(client.range_stream(FROM_KEY, FROM_KEY, **options))
+    sorted_too = client.range(FROM_KEY, FROM_KEY, sort_target=target, sort_order="ASCEND", keys_only=keys_only)
+    assert whole == sorted_too
+    assert [kv.key for kv in whole.kvs] != sorted(kv.key for kv in whole.kvs)
+
+
+def test_a_target_without_an_order_and_no_keys_is_one_chunk(client: Client) -> None:
+    (chunk,) = client.range_stream(b"a", b"z", sort_target="MOD")
+    assert (chunk.count, len(chunk.kvs), chunk.header.revision) == (0, 0, client.revision())
 
 
 def test_descending_keys_are_refused(client: Client) -> None:

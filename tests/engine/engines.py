@@ -16,6 +16,7 @@ from fetch.engine.mutations import apply
 from fetch.engine.tenants import Tenants
 from fetch.engine.watch import Watcher
 from fetch.stores.lmdb import LmdbStore
+from fetch.stores.protocol import Store
 from tests.engine.clocks import Clock
 
 SETTINGS = Settings(listen_client_urls=("http://127.0.0.1:2379",), anonymous_tenant="anonymous")
@@ -25,7 +26,7 @@ SETTINGS = Settings(listen_client_urls=("http://127.0.0.1:2379",), anonymous_ten
 class Daemon:
     """What runs over a directory. `reports`: what the engines have told of themselves."""
 
-    store: LmdbStore
+    store: Store
     tenants: Tenants
     reports: list[Any] = field(default_factory=list)
 
@@ -48,9 +49,11 @@ async def daemon(
     inner: Sequence[chain.Link] = (),
     clock: Clock | None = None,
     failed: Callable[[str], None] = lambda _: None,
+    over: Callable[[Store], Store] = lambda store: store,
 ) -> AsyncIterator[Daemon]:
-    """The engines over a directory; `inner` are links of the operation chain behind those that come with fetch."""
-    store = LmdbStore(directory)
+    """The engines over a directory; `inner` are links of the operation chain behind those that come with fetch, `over`
+    puts something between the engines and the store."""
+    store = over(LmdbStore(directory))
     reports: list[Any] = []
     tenants = Tenants(
         store,

@@ -8,6 +8,7 @@ import pytest
 
 from fetch import errors
 from fetch.api.rpc_pb2 import RangeRequest, RangeResponse
+from fetch.engine import reads
 from fetch.engine.engine import StorageEngine
 from tests.engine.engines import delete, listed, put
 
@@ -68,7 +69,11 @@ async def written(engine: StorageEngine, seed: int) -> History:
 
 
 @pytest.fixture(params=range(4))
-async def history(engine: StorageEngine, request: pytest.FixtureRequest) -> History:
+async def history(engine: StorageEngine, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> History:
+    """A tenant with a past. Every other one is read in pages that end within a key's versions, and between keys."""
+    if request.param % 2:
+        for name in ("_PAGE", "_BRIEF", "_FEWEST", "_COUNTED_AT_ONCE", "_EVENTS_AT_ONCE", "_MOST_EVENTS_COUNTED"):
+            monkeypatch.setattr(reads, name, 2)
     return await written(engine, request.param)
 
 
@@ -97,6 +102,16 @@ async def test_a_limit_tells_how_many_there_were_and_whether_there_is_more(histo
 @pytest.mark.parametrize(("key", "range_end"), RANGES)
 async def test_a_count_is_as_it_was(history: History, key: bytes, range_end: bytes) -> None:
     for revision in sorted(history.states, key=lambda revision: revision % 5):
+        request = RangeRequest(key=key, range_end=range_end, revision=revision, count_only=True)
+        assert (await history.engine.range_keys(request)).count == len(history.at(revision, key, range_end)), revision
+
+
+@pytest.mark.parametrize(("key", "range_end"), RANGES[:3])
+async def test_a_count_that_is_not_known_from_before_is_as_it_was(
+    history: History, key: bytes, range_end: bytes
+) -> None:
+    for revision in history.states:
+        history.engine._counts = reads.Counts()
         request = RangeRequest(key=key, range_end=range_end, revision=revision, count_only=True)
         assert (await history.engine.range_keys(request)).count == len(history.at(revision, key, range_end)), revision
 

@@ -73,13 +73,17 @@ async def test_a_range_of_many_rows_is_read_whole(store: Store, prefix: bytes) -
 async def test_the_rows_of_a_range_are_counted(store: Store, prefix: bytes) -> None:
     await write(store, {prefix + b"%04d" % number: b"v" * 500 for number in range(700)})
     with store.snapshot() as snapshot:
-        assert await snapshot.count_range(prefix + b"0100", prefix + b"0700") == 600
+        assert await snapshot.count_range(prefix + b"0100", prefix + b"0700", 1000) == (600, prefix + b"0700")
+        counted, behind = await snapshot.count_range(prefix + b"0100", prefix + b"0700", 250)
+        # where the others begin, or what sorts between these and the last that was counted
+        assert counted == 250
+        assert prefix + b"0349" < behind <= prefix + b"0350"
 
 
 async def test_an_empty_range_has_no_rows(store: Store, prefix: bytes) -> None:
     with store.snapshot() as snapshot:
         assert await snapshot.get_range(prefix, prefix + b"\xff", 10) == ([], False)
-        assert await snapshot.count_range(prefix, prefix + b"\xff") == 0
+        assert await snapshot.count_range(prefix, prefix + b"\xff", 1) == (0, prefix + b"\xff")
 
 
 async def test_a_snapshot_does_not_see_what_is_written_after_its_first_read(store: Store, prefix: bytes) -> None:

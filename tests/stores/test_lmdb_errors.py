@@ -70,7 +70,7 @@ async def test_no_error_of_lmdbs_leaves_the_store(tmp_path: Path, operation: str
 @pytest.mark.parametrize("method", ["get", "get_many", "get_range", "count_range"])
 async def test_no_error_of_lmdbs_leaves_a_snapshot(tmp_path: Path, method: str) -> None:
     store = LmdbStore(tmp_path)
-    arguments = {"get": (b"k",), "get_many": ([b"k"],), "get_range": (b"k", b"l", 1), "count_range": (b"k", b"l")}
+    arguments = {"get": (b"k",), "get_many": ([b"k"],), "get_range": (b"k", b"l", 1), "count_range": (b"k", b"l", 1)}
     with store.snapshot() as snapshot:
         reader = snapshot._reader
         for error in ERRORS:

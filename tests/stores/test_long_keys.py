@@ -72,7 +72,9 @@ def test_rows_are_those_of_a_dictionary(
         for begin, end in [(OWN, b"\xff"), *bounds, *of_steps]:
             rows = sorted((key, value) for key, value in expected.items() if begin <= key < end)
             assert list(longkeys.rows(writer, begin, end)) == rows
-            assert longkeys.count(writer, begin, end) == len(rows)
+            assert longkeys.count(writer, begin, end, len(rows) + 1) == (len(rows), end)
+            for limit in range(1, len(rows)):
+                assert longkeys.count(writer, begin, end, limit) == (limit, rows[limit][0])
         assert all(longkeys.get(writer, key) == expected.get(key) for _, key, _ in steps)
         writer.abort()
 
