@@ -5,12 +5,13 @@ use std::sync::Arc;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
 /// A server's side of TLS 1.2 and 1.3 with HTTP/2 as the only protocol; an error is a sentence.
 ///
-/// With `roots` given a client must present a certificate that one of them has signed.
+/// With `roots` given a client must present a certificate that one of them has signed. Sessions are not resumed: a resumed
+/// one would have the certificate of its first handshake, which may have expired or lost its authority's trust since.
 pub fn server_config(key: &[u8], chain: &[u8], roots: Option<&[u8]>) -> Result<ServerConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let certificates = certificates(chain, "certificate chain")?;
@@ -33,6 +34,8 @@ pub fn server_config(key: &[u8], chain: &[u8], roots: Option<&[u8]>) -> Result<S
     };
     let mut config = builder.with_single_cert(certificates, key).map_err(|error| format!("certificate: {error}"))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(config)
 }
 

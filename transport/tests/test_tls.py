@@ -2,8 +2,10 @@
 
 import asyncio
 import ipaddress
+import socket
 import ssl
 from typing import Any
+from unittest.mock import ANY
 
 import grpc
 import pytest
@@ -208,6 +210,28 @@ async def test_tls_is_at_least_1_2(
         assert admitted
         assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
         writer.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_no_session_outlives_its_connection(
+    authority: Authority, server_identity: Identity, tmp_path: Any, version: ssl.TLSVersion
+) -> None:
+    context = client_context(authority, authority.client("alpha"), tmp_path)
+    context.minimum_version = context.maximum_version = version
+    context.set_alpn_protocols(["h2"])
+
+    def connect(port: int, session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool | None]:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=BOUND) as connection,
+            context.wrap_socket(connection, server_hostname="127.0.0.1", session=session) as wrapped,
+        ):
+            # the server's first frame, with which its tickets would have come
+            assert wrapped.recv(9)
+            return wrapped.session, wrapped.session_reused
+
+    async with Secured(NATIVE, authority, server_identity) as secured:
+        session, _ = await asyncio.to_thread(connect, secured.port, None)
+        assert await asyncio.to_thread(connect, secured.port, session) == (ANY, False)
 
 
 @pytest.mark.parametrize("protocols", [["http/1.1"], None])
