@@ -120,6 +120,16 @@ class Stopped(EtcdError):
     text = "etcdserver: server stopped"
 
 
+class CertificateExpired(EtcdError):
+    """A connection has no rights any more; the client's next one has a valid certificate, or does not come about.
+
+    UNAVAILABLE is what etcd's client resumes a watch after, and tries a read again after.
+    """
+
+    code = _Code.UNAVAILABLE
+    text = "etcdserver: the client certificate has expired"
+
+
 class TimedOut(EtcdError):
     """The store does not answer; a client may retry elsewhere."""
 

@@ -1,29 +1,36 @@
-"""Who a caller is taken for."""
+"""Who a caller is taken for, and for how long."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
 
-from fetch import errors
-from fetch.chain import Setup
+from fetch import certificates, errors
+from fetch.chain import Call, Setup
 from fetch.config import Settings
 from fetch.engine.tenants import Tenants
+from interceptors import authorization as module
 from interceptors.authorization import Authorization
 from tests.engine.engines import daemon
-from tests.interceptors.calls import Identity, answer, call
+from tests.interceptors.calls import INSECURE, Identity, answer, call
 
 SETTINGS = Settings(listen_client_urls=("http://127.0.0.1:2379",), anonymous_tenant="guest")
+AUTHORITY = certificates.authority("tests")
 
-EVERYTHING: Identity = {
-    "transport_security_type": [b"ssl"],
-    "x509_common_name": [b"alpha"],
-    "x509_subject_alternative_name": [b"spiffe://example/beta", b"gamma.example"],
-    "peer_uri": [b"spiffe://example/beta"],
-    "peer_dns": [b"gamma.example"],
-}
+
+def identity_of(common_name: str | None, *names: x509.GeneralName, claimed: bytes = b"claimed") -> Identity:
+    """The identity of a new certificate; the auth context's own word for its name is another."""
+    certificate = certificates.issue(AUTHORITY, common_name, names=names).certificate_pem
+    return {"transport_security_type": [b"ssl"], "x509_common_name": [claimed], "x509_pem_cert": [certificate]}
+
+
+EVERYTHING = identity_of(
+    "alpha", x509.UniformResourceIdentifier("spiffe://example/beta"), x509.DNSName("gamma.example")
+)
 """The identity of a certificate that has a name of each sort."""
 
 TenantOf = Callable[[Identity, Settings], Awaitable[str]]
@@ -54,24 +61,41 @@ async def test_the_setting_says_which_name_is_the_tenants(tenant_of: TenantOf, p
     assert await tenant_of(EVERYTHING, replace(SETTINGS, principal=principal)) == tenant
 
 
-async def test_a_caller_without_a_certificate_is_the_anonymous_tenant(tenant_of: TenantOf) -> None:
-    assert await tenant_of({}, SETTINGS) == "guest"
+async def test_a_caller_on_an_insecure_listener_is_the_anonymous_tenant(tenant_of: TenantOf) -> None:
+    assert await tenant_of(INSECURE, SETTINGS) == "guest"
+
+
+@pytest.mark.parametrize("identity", [{}, {"transport_security_type": [b"ssl"]}], ids=["unknown", "secure"])
+async def test_a_caller_of_whom_nothing_is_known_is_nobody(tenant_of: TenantOf, identity: Identity) -> None:
+    with pytest.raises(errors.EtcdError, match="permission denied: no client certificate"):
+        await tenant_of(identity, SETTINGS)
+
+
+async def test_a_caller_on_an_insecure_listener_is_nobody_where_there_is_no_anonymous_tenant(tenants: Tenants) -> None:
+    refusing = Authorization(Setup({}, _without_anonymous(), tenants))
+    with pytest.raises(errors.EtcdError, match="no client certificate"):
+        await refusing.intercept(call(identity=INSECURE), answer)
+
+
+def _without_anonymous() -> Settings:
+    settings = replace(SETTINGS)
+    object.__setattr__(settings, "anonymous_tenant", None)
+    return settings
 
 
 @pytest.mark.parametrize(
     ("identity", "principal"),
     [
-        ({**EVERYTHING, "x509_common_name": []}, "cn"),
-        ({**EVERYTHING, "x509_common_name": [b""]}, "cn"),
-        ({**EVERYTHING, "x509_common_name": [b"two words"]}, "cn"),
-        ({**EVERYTHING, "x509_common_name": [b"\xff"]}, "cn"),
-        ({**EVERYTHING, "x509_common_name": [b"x" * 254]}, "cn"),
-        ({"transport_security_type": [b"ssl"], "x509_common_name": [b"alpha"]}, "san-uri"),
-        ({"transport_security_type": [b"ssl"], "x509_common_name": [b"alpha"]}, "san-dns"),
+        (identity_of("two words"), "cn"),
+        (identity_of(None, x509.DNSName("somewhere")), "cn"),
+        (identity_of("alpha"), "san-uri"),
+        (identity_of("alpha"), "san-dns"),
+        (identity_of("alpha", x509.DNSName("one"), x509.DNSName("two")), "san-dns"),
+        ({**EVERYTHING, "x509_pem_cert": [b"garbage"]}, "cn"),
     ],
-    ids=["no name", "an empty name", "two words", "no text", "too long", "no URI", "no DNS name"],
+    ids=["two words", "no name", "no URI", "no DNS name", "two DNS names", "garbage"],
 )
-async def test_a_certificate_whose_name_cannot_be_a_tenants_is_refused(
+async def test_a_certificate_without_one_name_that_can_be_a_tenants_is_refused(
     tenant_of: TenantOf, identity: Identity, principal: str
 ) -> None:
     with pytest.raises(errors.EtcdError) as refused:
@@ -79,9 +103,10 @@ async def test_a_certificate_whose_name_cannot_be_a_tenants_is_refused(
     assert refused.value.code == grpc.StatusCode.PERMISSION_DENIED
 
 
-async def test_a_certificate_without_a_name_is_not_the_anonymous_tenant(tenant_of: TenantOf) -> None:
-    with pytest.raises(errors.EtcdError, match="permission denied"):
-        await tenant_of({"transport_security_type": [b"ssl"]}, SETTINGS)
+async def test_the_certificate_counts_and_not_what_grpc_says_of_it(tenant_of: TenantOf) -> None:
+    attacker = identity_of("victim\0.attacker.example", claimed=b"victim")
+    with pytest.raises(errors.EtcdError, match=r"not a valid tenant name: .*'victim\\x00.attacker.example'"):
+        await tenant_of(attacker, SETTINGS)
 
 
 async def test_only_tenants_of_the_list_are_let_in(tmp_path: Path) -> None:
@@ -101,7 +126,7 @@ async def test_a_tenant_of_the_list_is_let_in(tmp_path: Path) -> None:
 async def test_health_is_told_to_anyone(tenants: Tenants) -> None:
     refusing = replace(SETTINGS, listen_client_urls=("http://127.0.0.1:2379",))
     authorization = Authorization(Setup({}, refusing, tenants))
-    passed = await authorization.intercept(call("/grpc.health.v1.Health/Check"), answer)
+    passed = await authorization.intercept(call("/grpc.health.v1.Health/Check", identity=EVERYTHING), answer)
     assert passed.tenant is None
 
 
@@ -114,3 +139,155 @@ async def test_all_calls_of_a_tenant_have_one_engine(tenants: Tenants) -> None:
 def test_authorization_needs_tenants() -> None:
     with pytest.raises(ValueError, match="tenants"):
         Authorization(Setup({}, SETTINGS))
+
+
+async def test_a_certificate_is_read_once_for_all_its_calls(tenants: Tenants, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+    monkeypatch.setattr(module, "principal_of", lambda pem, kind: read.append(pem) or _principal_of(pem, kind))
+    authorization = Authorization(Setup({}, SETTINGS, tenants))
+    for identity in (EVERYTHING, dict(EVERYTHING), EVERYTHING):
+        await authorization.intercept(call(identity=identity), answer)
+    assert len(read) == 1
+
+
+_principal_of = module.principal_of
+
+
+async def test_the_certificates_that_are_known_are_bounded(tenants: Tenants, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_PRINCIPALS", 3)
+    authorization = Authorization(Setup({}, SETTINGS, tenants))
+    for number in range(7):
+        await authorization.intercept(call(identity=identity_of(f"tenant-{number}")), answer)
+    assert len(authorization._principals) == 3
+
+
+# what ends with the certificate
+
+
+@dataclass
+class Clock:
+    """A wall clock that stands until it is set, shortly before a certificate's end."""
+
+    identity: Identity
+    expires: float
+    time: float
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    certificate = certificates.issue(AUTHORITY, "alpha")
+    expires = certificate.certificate.not_valid_after_utc.timestamp()
+    identity = {"transport_security_type": [b"ssl"], "x509_pem_cert": [certificate.certificate_pem]}
+    return Clock(identity, expires, expires - 0.01)
+
+
+class Waiting:
+    """A handler that goes on until it is ended."""
+
+    def __init__(self) -> None:
+        self.began = asyncio.Event()
+
+    async def __call__(self, passed: Call) -> None:
+        self.began.set()
+        await asyncio.Event().wait()
+
+
+def stream(identity: Identity, method: str = "/etcdserverpb.Watch/Watch") -> Call:
+    opened = call(method, identity=identity)
+    opened.response_streaming = True
+    return opened
+
+
+async def test_calls_are_refused_from_the_end_of_the_certificate_on(tenants: Tenants, clock: Clock) -> None:
+    authorization = Authorization(Setup({}, SETTINGS, tenants), clock)
+    await authorization.intercept(call(identity=clock.identity), answer)
+    clock.time = clock.expires
+    with pytest.raises(errors.CertificateExpired):
+        await authorization.intercept(call(identity=clock.identity), answer)
+
+
+@pytest.mark.parametrize("method", ["/etcdserverpb.KV/Range", "/grpc.health.v1.Health/Check"])
+async def test_nothing_is_served_on_an_expired_certificate(tenants: Tenants, clock: Clock, method: str) -> None:
+    clock.time = clock.expires + 1
+    with pytest.raises(errors.CertificateExpired):
+        await Authorization(Setup({}, SETTINGS, tenants), clock).intercept(
+            call(method, identity=clock.identity), answer
+        )
+
+
+async def test_streams_end_with_the_certificate_and_clients_may_try_again(tenants: Tenants, clock: Clock) -> None:
+    handler = Waiting()
+    authorization = Authorization(Setup({}, SETTINGS, tenants), clock)
+    watching = asyncio.create_task(authorization.intercept(stream(clock.identity), handler))
+    await handler.began.wait()
+    clock.time = clock.expires
+    with pytest.raises(errors.CertificateExpired) as ended:
+        await watching
+    assert ended.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_stream_goes_on_while_the_wall_clock_has_been_set_back(
+    tenants: Tenants, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = Waiting()
+    looked = asyncio.Event()
+
+    def now() -> float:
+        if handler.began.is_set():
+            looked.set()
+        return clock.time
+
+    authorization = Authorization(Setup({}, SETTINGS, tenants), now)
+    watching = asyncio.create_task(authorization.intercept(stream(clock.identity), handler))
+    await handler.began.wait()
+    await looked.wait()
+    assert not watching.done()
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+
+async def test_all_streams_of_a_certificate_share_one_timer_which_ends_with_the_last(
+    tenants: Tenants, clock: Clock
+) -> None:
+    handlers = [Waiting() for _ in range(5)]
+    authorization = Authorization(Setup({}, SETTINGS, tenants), clock)
+    clock.time -= 1000
+    watching = [asyncio.create_task(authorization.intercept(stream(clock.identity), handler)) for handler in handlers]
+    for handler in handlers:
+        await handler.began.wait()
+    assert len(authorization._expiry) == 1
+    for task in watching:
+        task.cancel()
+    await asyncio.wait(watching)
+    assert len(authorization._expiry) == 0
+
+
+async def test_a_stream_whose_client_hangs_up_as_the_certificate_ends_is_cancelled(
+    tenants: Tenants, clock: Clock
+) -> None:
+    handler = Waiting()
+    authorization = Authorization(Setup({}, SETTINGS, tenants), clock)
+    clock.time -= 1000
+    watching = asyncio.create_task(authorization.intercept(stream(clock.identity), handler))
+    await handler.began.wait()
+    clock.time = clock.expires
+    authorization._expiry._look(clock.expires)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+
+async def test_the_connection_of_an_expired_certificate_is_ended(
+    tenants: Tenants, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+    authorization = Authorization(Setup({}, SETTINGS, tenants), clock)
+    monkeypatch.setattr(authorization._connections, "end_soon", ended.append)
+    clock.time = clock.expires
+    with pytest.raises(errors.CertificateExpired):
+        await authorization.intercept(call(identity=clock.identity), answer)
+    assert ended == [call().peer()]

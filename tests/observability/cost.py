@@ -14,7 +14,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
 
-from fetch import chain
+from fetch import certificates, chain
 from fetch.api.rpc_pb2 import Compare, PutRequest, RequestOp, TxnRequest
 from fetch.chain import Call
 from fetch.config import Settings
@@ -23,6 +23,7 @@ CALLS = 20_000
 ROUNDS = 5
 NEEDS: dict[str, tuple[str, ...]] = {"authorization": (), "classification": ()}
 """What has to stand before an interceptor, where it is not authorization and classification."""
+CERTIFICATE = certificates.issue(certificates.authority("cost"), "alpha").certificate_pem
 SETTINGS = Settings(listen_client_urls=("http://127.0.0.1:2379",), anonymous_tenant="alpha")
 UPDATE = TxnRequest(
     compare=[Compare(target="MOD", mod_revision=7, key=b"/registry/pods/default/a")],
@@ -37,7 +38,7 @@ class Context:
         return (("user-agent", "cost"), ("grpc-accept-encoding", "identity"))
 
     def auth_context(self) -> Any:
-        return {"transport_security_type": [b"ssl"], "x509_common_name": [b"alpha"]}
+        return {"transport_security_type": [b"ssl"], "x509_pem_cert": [CERTIFICATE]}
 
     def peer(self) -> str:
         return "ipv4:127.0.0.1:1"

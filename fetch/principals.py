@@ -1,0 +1,91 @@
+"""Whom a client's certificate names, and until when: read from the certificate itself.
+
+gRPC's auth context has names too, but as C strings: one with a NUL in it ends there, and is somebody else's. So the
+certificate alone is believed, and strictly: it names one principal so that no two readers differ on it, or nobody.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from fetch.tenancy import validate_tenant_name
+
+_UNREADABLE = (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+"""What cryptography raises for what is not as X.509 has it."""
+_COMMON_NAME_DER = b"\x06\x03\x55\x04\x03"
+_DIRECTORY_STRINGS = frozenset({0x0C, 0x13, 0x14, 0x1C, 0x1E})
+"""The tags of what X.520 lets a common name be: UTF8, Printable, Teletex, Universal and BMPString."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """What a certificate says of its owner.
+
+    `name` is a tenant's name; it is empty where the certificate names nobody, and `refusal` says why then. `expires`
+    is the end of its validity in seconds since the Unix epoch.
+    """
+
+    name: str
+    expires: float
+    refusal: str = ""
+
+
+class _NamelessError(Exception):
+    """The certificate names nobody: a sentence whose part before the colon is one of few."""
+
+
+def principal_of(pem: bytes, kind: str) -> Principal:
+    """The principal of a certificate: its one name of a kind, which is one of the setting `principal`.
+
+    A certificate with several names of that kind has no principal, since which of them counts would be for whoever
+    reads it to choose; nor has one whose common name is not a text.
+    """
+    expires = math.inf
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        expires = certificate.not_valid_after_utc.timestamp()
+        names = _common_names(certificate) if kind == "cn" else _alternative_names(certificate, kind)
+        return Principal(_only(names), expires)
+    except _UNREADABLE as error:
+        return Principal("", expires, f"the client certificate cannot be read: {error}")
+    except _NamelessError as error:
+        return Principal("", expires, str(error))
+
+
+def _only(names: Sequence[str]) -> str:
+    if not any(names):
+        raise _NamelessError("the client certificate has no principal")
+    if len(names) > 1:
+        raise _NamelessError(f"the client certificate has more than one principal: {', '.join(map(repr, names))}")
+    try:
+        validate_tenant_name(names[0])
+    except ValueError as error:
+        raise _NamelessError(f"the principal is not a valid tenant name: {error}") from error
+    return names[0]
+
+
+def _common_names(certificate: x509.Certificate) -> list[str]:
+    attributes = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    for attribute in attributes:
+        if _tag_of(attribute) not in _DIRECTORY_STRINGS:
+            raise _NamelessError("the common name of the client certificate is not a text")
+    return [str(attribute.value) for attribute in attributes]
+
+
+def _tag_of(attribute: x509.NameAttribute[str | bytes]) -> int:
+    """The ASN.1 type of a common name. cryptography reads an OCTET STRING, or a time, as a text too."""
+    encoded = x509.Name([attribute]).public_bytes()
+    return encoded[encoded.index(_COMMON_NAME_DER) + len(_COMMON_NAME_DER)]
+
+
+def _alternative_names(certificate: x509.Certificate, kind: str) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    if kind == "san-uri":
+        return names.get_values_for_type(x509.UniformResourceIdentifier)
+    return names.get_values_for_type(x509.DNSName)
