@@ -210,7 +210,7 @@ def plan(group: str, names: Sequence[str], settings: Settings) -> list[Planned]:
 
     :raises ChainError: one is unknown, given twice, in the wrong place, or cannot be imported
     """
-    known = {entry.name: entry for entry in importlib.metadata.entry_points(group=group)}
+    known = _entry_points(group)
     planned: list[Planned] = []
     for name in names:
         entry = known.get(name)
@@ -222,11 +222,33 @@ def plan(group: str, names: Sequence[str], settings: Settings) -> list[Planned]:
             factory = entry.load()
         except Exception as error:
             raise ChainError(f"interceptor {name!r} cannot be imported: {error}") from error
-        package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else ""
         table = settings.interceptor_settings.get(name, {})
-        planned.append(Planned(name, entry.value, package, table, getattr(factory, "after", ()), factory))
+        planned.append(Planned(name, entry.value, _package(entry), table, getattr(factory, "after", ()), factory))
     _check_order(planned)
     return planned
+
+
+def available(group: str) -> list[str]:
+    """The names that a chain may have.
+
+    :raises ChainError: two entry points have one name
+    """
+    return sorted(_entry_points(group))
+
+
+def _entry_points(group: str) -> dict[str, importlib.metadata.EntryPoint]:
+    """The entry points of a group by their names, each from one package: the order of a path must not choose."""
+    known: dict[str, importlib.metadata.EntryPoint] = {}
+    for entry in importlib.metadata.entry_points(group=group):
+        other = known.setdefault(entry.name, entry)
+        if other is not entry:
+            both = sorted(f"{_package(each)} ({each.value})" for each in (entry, other))
+            raise ChainError(f"two packages have an interceptor {entry.name!r} in {group}: {' and '.join(both)}")
+    return known
+
+
+def _package(entry: importlib.metadata.EntryPoint) -> str:
+    return "" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
 
 
 def load(

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from fetch import certificates, chain, config, logs
 from fetch.chain import ChainError
+from fetch.chain_setting import OPERATION_CHAIN, REQUEST_CHAIN
 from fetch.server import StartError, require_data_directory, require_free, serve
 from fetch.stores.protocol import StoreLost
 from fetch.tenancy import validate_tenant_name
@@ -95,15 +96,21 @@ def _chain(options: argparse.Namespace) -> None:
     # what is listened on is nothing to the chains: they are printed without certificates, too
     options.listen_client_urls, options.anonymous_tenant = "http://127.0.0.1:2379", "nobody"
     settings = _settings(options)
-    for title, group, names in (
-        ("request chain", chain.REQUEST_GROUP, settings.interceptors),
-        ("operation chain", chain.OPERATION_GROUP, settings.transaction_interceptors),
+    for title, group, names, default in (
+        ("request chain", chain.REQUEST_GROUP, settings.interceptors, REQUEST_CHAIN),
+        ("operation chain", chain.OPERATION_GROUP, settings.transaction_interceptors, OPERATION_CHAIN),
     ):
         sys.stdout.write(f"{title} ({group})\n")
         for planned in chain.plan(group, names, settings):
+            always = "  always" if planned.name in default.always else ""
             after = f"  after {', '.join(planned.after)}" if planned.after else ""
             table = "".join(f"  {name}={value!r}" for name, value in planned.table.items())
-            sys.stdout.write(f"  {planned.name:<16} {planned.origin} ({planned.package}){after}{table}\n")
+            sys.stdout.write(f"  {planned.name:<16} {planned.origin} ({planned.package}){always}{after}{table}\n")
+        others = ", ".join(name for name in chain.available(group) if name not in names) or "nothing"
+        sys.stdout.write(f"  not in it: {others}\n")
+    sys.stdout.write("+NAME adds, +NAME:before=OTHER and +NAME:after=OTHER at that place, -NAME leaves out\n")
+    if "authorization" not in settings.interceptors:
+        sys.stdout.write("without authorization no https:// listener is served\n")
 
 
 def _certs(options: argparse.Namespace) -> None:

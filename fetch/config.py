@@ -4,6 +4,7 @@ A flag `--max-txn-ops` is `FETCH_MAX_TXN_OPS` in the environment and `max-txn-op
 etcd has the setting. A table `[interceptor.NAME]` of the file holds the settings of one interceptor.
 """
 
+import ipaddress
 import os
 import re
 import ssl
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from fetch.chain_setting import OPERATION_CHAIN, REQUEST_CHAIN, Chain, resolve
 from fetch.tenancy import validate_tenant_name
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
@@ -95,12 +97,10 @@ class Settings:
         None, "the only tenants there may be; by default any, made at first use", _list
     )
     interceptors: tuple[str, ...] = _setting(
-        ("authorization", "classification", "tracing", "metrics", "slow_requests"),
-        "the request chain, outermost first",
-        _list,
+        REQUEST_CHAIN.names, "the request chain, outermost first, or changes to it: +NAME, -NAME", _list
     )
     transaction_interceptors: tuple[str, ...] = _setting(
-        ("errors", "timing", "previous", "usage", "quota", "events"), "the operation chain, outermost first", _list
+        OPERATION_CHAIN.names, "the operation chain, outermost first, or changes to it: +NAME, -NAME", _list
     )
     transport: str = _setting(
         "auto", "the gRPC server: grpcio's, the native one, or auto: native if installed", _one_of(*_TRANSPORTS)
@@ -123,6 +123,12 @@ class Settings:
         if not self.listen_client_urls:
             raise SettingsError("--listen-client-urls: there must be at least one URL")
         if not self.advertise_client_urls:
+            for url in self.listen_client_urls:
+                if _is_unspecified(urlsplit(url).hostname or ""):
+                    raise SettingsError(
+                        f"--advertise-client-urls is required when --listen-client-urls is {url}: "
+                        "nobody can connect to that address"
+                    )
             object.__setattr__(self, "advertise_client_urls", self.listen_client_urls)
         for url in self.listen_metrics_urls:
             if not url.startswith("http://"):
@@ -133,7 +139,14 @@ class Settings:
             _check_tenant("tenants", name)
         if any(url.startswith("http://") for url in self.listen_client_urls) and self.anonymous_tenant is None:
             raise SettingsError("an http:// listener needs --anonymous-tenant NAME: whose tenant its callers are")
+        self._resolve_chain("interceptors", REQUEST_CHAIN)
+        self._resolve_chain("transaction_interceptors", OPERATION_CHAIN)
         if any(url.startswith("https://") for url in self.listen_client_urls):
+            if "authorization" not in self.interceptors:
+                raise SettingsError(
+                    "--interceptors leaves out authorization, without which an https:// listener serves nobody: "
+                    "to add to the chain, say +NAME"
+                )
             self._check_certificates()
         for name in ("max_request_bytes", "max_response_bytes", "max_txn_ops", "workers", "metrics_tenants"):
             if getattr(self, name) <= 0:
@@ -142,6 +155,12 @@ class Settings:
             raise SettingsError(f"--workers: {self.workers} are more than the {processors} processors of this machine")
         if self.watch_progress_notify_interval < 0.1:
             raise SettingsError("--watch-progress-notify-interval must be at least 100ms")
+
+    def _resolve_chain(self, setting: str, chain: Chain) -> None:
+        try:
+            object.__setattr__(self, setting, resolve(getattr(self, setting), chain))
+        except ValueError as error:
+            raise SettingsError(f"{_flag(setting)}: {error}") from error
 
     def _check_certificates(self) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -256,6 +275,13 @@ def _check_url(setting: str, url: str) -> None:
         valid = False
     if not valid or parts.path not in ("", "/"):
         raise SettingsError(f"{_flag(setting)}: {url!r} is not a URL such as https://127.0.0.1:2379")
+
+
+def _is_unspecified(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False  # a name
 
 
 def _check_tenant(setting: str, name: str) -> None:

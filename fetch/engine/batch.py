@@ -111,6 +111,9 @@ class Batch:
             self.firsts.clear()
         self.mutations += 1
         await self.mutate(mutation)
+        if not mutation.event:
+            # a link that did not proceed: acknowledged, the change would be missing from the log for good
+            raise RuntimeError("the operation chain has ended without an event")
         if self.mutations > 1 and self.work.is_spent():  # between writes the batch asks
             await self.work.give_way()
         return mutation

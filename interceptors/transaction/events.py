@@ -9,7 +9,7 @@ from fetch.engine.records import StoredEvent, delete_event, put_event
 class Events:
     """Stores the event and, where it supersedes a value, the history row that leads to it."""
 
-    after = ("previous",)
+    after = ("previous", "usage", "quota")
 
     def __init__(self, setup: Setup) -> None:
         """Has no settings."""

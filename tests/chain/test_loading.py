@@ -96,11 +96,36 @@ def test_an_interceptor_stands_behind_those_that_it_needs(wanted: tuple[str, ...
 
 @pytest.mark.parametrize(
     ("wanted", "needed"),
-    [(("events", "previous"), "previous"), (("usage",), "previous"), (("previous", "quota", "usage"), "usage")],
+    [
+        (("events", "previous", "usage", "quota"), "previous"),
+        (("usage",), "previous"),
+        (("previous", "quota", "usage"), "usage"),
+        (("previous", "events", "usage", "quota"), "usage"),
+        (("previous", "usage", "events", "quota"), "quota"),
+    ],
 )
 def test_the_operation_chain_has_an_order_that_works(wanted: tuple[str, ...], needed: str) -> None:
     with pytest.raises(ChainError, match=f"needs '{needed}' before it"):
         names(chain.OPERATION_GROUP, *wanted)
+
+
+@pytest.mark.parametrize("name", ["authorization", "ours", "deadline"], ids=["built in", "another's", "not named"])
+def test_two_packages_with_one_name_are_an_error_that_names_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "evil").mkdir()
+    install(tmp_path / "evil", monkeypatch, "evil", THIRD_PARTY, f"[fetch.interceptors]\n{name} = evil:Ours\n")
+    with pytest.raises(ChainError) as refused:
+        names(chain.REQUEST_GROUP, "classification")
+    assert f"two packages have an interceptor {name!r} in fetch.interceptors: " in str(refused.value)
+    assert "evil 1.0 (evil:Ours)" in str(refused.value)
+    assert (" and third_party 1.0 " if name == "ours" else " and fetch ") in str(refused.value)
+
+
+def test_the_same_name_in_both_chains_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "more").mkdir()
+    install(tmp_path / "more", monkeypatch, "more", THIRD_PARTY, "[fetch.interceptors]\naudit = more:Ours\n")
+    assert names(chain.OPERATION_GROUP, "audit") == ["audit"]
 
 
 def test_an_interceptor_that_cannot_be_made_says_why() -> None:

@@ -36,6 +36,17 @@ def test_there_must_be_a_listener(tls: dict[str, str]) -> None:
     assert "--listen-client-urls" in refusal({**tls, "listen_client_urls": ""})
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "[0::0]"])
+def test_an_address_that_nobody_can_connect_to_is_not_advertised(tls: dict[str, str], host: str) -> None:
+    urls = f"https://127.0.0.1:1,https://{host}:2"
+    assert refusal({**tls, "listen_client_urls": urls}) == (
+        f"--advertise-client-urls is required when --listen-client-urls is https://{host}:2: "
+        "nobody can connect to that address"
+    )
+    advertised = {**tls, "listen_client_urls": urls, "advertise_client_urls": "https://fetch.example:2"}
+    assert config.load(advertised, NO_ENVIRONMENT, None).advertise_client_urls == ("https://fetch.example:2",)
+
+
 def test_metrics_are_not_served_over_https(tls: dict[str, str]) -> None:
     assert "--listen-metrics-urls" in refusal({**tls, "listen_metrics_urls": "https://127.0.0.1:1"})
 

@@ -47,19 +47,20 @@ async def daemon(
     quota: int = 0,
     allowed: Sequence[str] | None = None,
     inner: Sequence[chain.Link] = (),
+    outer: Sequence[chain.Link] = (),
     clock: Clock | None = None,
     failed: Callable[[str], None] = lambda _: None,
     over: Callable[[Store], Store] = lambda store: store,
 ) -> AsyncIterator[Daemon]:
-    """The engines over a directory; `inner` are links of the operation chain behind those that come with fetch, `over`
-    puts something between the engines and the store."""
+    """The engines over a directory; `inner` are links of the operation chain behind those that come with fetch, `outer`
+    such before them; `over` puts something between the engines and the store."""
     store = over(LmdbStore(directory))
     reports: list[Any] = []
     tenants = Tenants(
         store,
         quota,
         allowed,
-        chain.compose([*operation_chain(), *inner], apply),
+        chain.compose([*outer, *operation_chain(), *inner], apply),
         lambda _, report: reports.append(report),
         failed,
         clock and clock.served(store),

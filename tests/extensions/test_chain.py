@@ -67,5 +67,27 @@ def test_fetch_chain_prints_origin_order_and_settings(tmp_path: Path, capsys: py
     cli.main(["chain", "--config", str(file)])
     printed = capsys.readouterr().out
     assert printed.startswith("request chain (fetch.interceptors)\n  authorization")
+    assert "(fetch 0.1.0)  always\n" in printed
     assert "interceptors.rate_limit:RateLimit (fetch 0.1.0)  after authorization  rate=50\n" in printed
     assert "operation chain (fetch.transaction_interceptors)\n  errors" in printed
+
+
+def test_fetch_chain_prints_what_else_there_is_and_how_to_add_it(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["chain", "--interceptors=+rate_limit:after=classification,-slow_requests"])
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed[1:6]] == [
+        "authorization",
+        "classification",
+        "rate_limit",
+        "tracing",
+        "metrics",
+    ]
+    assert printed[6] == "  not in it: access_log, concurrency, deadline, read_only, slow_requests"
+    assert printed[-1] == "+NAME adds, +NAME:before=OTHER and +NAME:after=OTHER at that place, -NAME leaves out"
+
+
+def test_fetch_chain_says_that_a_chain_without_authorization_serves_no_https(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cli.main(["chain", "--interceptors=classification"])
+    assert "without authorization no https:// listener is served\n" in capsys.readouterr().out

@@ -23,7 +23,7 @@ def _package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def window(begin: datetime, end: datetime) -> str:
     return (
-        'interceptors = ["authorization", "classification", "maintenance_window"]\n'
+        'interceptors = ["+maintenance_window:after=classification"]\n'
         '[interceptor.maintenance_window]\ntenants = ["maintained"]\n'
         f'begin = "{begin:%H:%M}"\nend = "{end:%H:%M}"\n'
     )
@@ -54,10 +54,7 @@ def test_outside_of_the_window_a_tenant_is_written(start: Start) -> None:
 
 
 async def test_changes_are_written_down_in_the_transaction_that_makes_them(start: Start, tmp_path: Path) -> None:
-    settings = (
-        'transaction-interceptors = ["errors", "timing", "previous", "audit_log", "usage", "quota", "events"]\n'
-        '[interceptor.audit_log]\nprefix = "/registry/"\n'
-    )
+    settings = 'transaction-interceptors = ["+audit_log"]\n[interceptor.audit_log]\nprefix = "/registry/"\n'
     with start(settings) as server, server.connect_as("audited") as client:
         client.put(b"/registry/a", b"1")
         client.put(b"/elsewhere", b"1")

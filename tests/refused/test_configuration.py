@@ -23,7 +23,7 @@ def refusal(directory: Path, *flags: str) -> str:
 
 @pytest.mark.parametrize("setting", ["--interceptors", "--transaction-interceptors"])
 def test_an_unknown_interceptor_is_named(tmp_path: Path, setting: str) -> None:
-    assert "no-such-interceptor" in refusal(tmp_path, f"{setting}=no-such-interceptor")
+    assert "no-such-interceptor" in refusal(tmp_path, f"{setting}=+no-such-interceptor")
 
 
 def test_an_http_listener_without_an_anonymous_tenant_is_refused(tmp_path: Path) -> None:
@@ -65,6 +65,12 @@ def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
         ("--log-level=loud", "--log-level"),
         ("--workers=1000", "1000"),
         ("--workers=1000", f"{os.cpu_count()} processors"),
+        ("--interceptors=classification,metrics", "leaves out authorization"),
+        ("--interceptors=-authorization", "cannot be left out"),
+        ("--interceptors=+no-such-interceptor:before=metrics", "unknown interceptor 'no-such-interceptor'"),
+        ("--interceptors=+access_log,metrics", "do not go together"),
+        ("--transaction-interceptors=-events", "cannot be left out"),
+        ("--transaction-interceptors=events,previous", "needs 'previous' before it"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused(tmp_path: Path, flag: str, named: str) -> None:
