@@ -49,8 +49,8 @@ def principal_of(pem: bytes, kind: str) -> Principal:
         expires = certificate.not_valid_after_utc.timestamp()
         names = _common_names(certificate) if kind == "cn" else _alternative_names(certificate, kind)
         return Principal(_only(names), expires)
-    except _UNREADABLE as error:
-        return Principal("", expires, f"the client certificate cannot be read: {error}")
+    except _UNREADABLE:
+        return Principal("", expires, "the client certificate cannot be read")
     except _NamelessError as error:
         return Principal("", expires, str(error))
 

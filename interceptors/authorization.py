@@ -55,6 +55,7 @@ class Authorization:
         if principal.expires <= self._now():
             raise self._expired(call)
         if not call.method.startswith(_WITHOUT_TENANT):
+            # should the certificate end while its tenant is opened, the call has still begun before
             call.tenant = self._tenants.get(principal.name) or await self._open(principal)
         if not call.response_streaming or principal.expires == math.inf:
             return await proceed(call)
