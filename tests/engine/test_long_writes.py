@@ -177,6 +177,7 @@ async def test_what_follows_a_commit_gives_way_too(watched: Daemon, mutations: M
     ran: list[int] = []
 
     async def follow(mutation: Mutation) -> None:
+        mutation.event = b"event"
         mutation.batch.after_commit.append(lambda: ran.append(mutations.iteration))
 
     engine._writer._mutate = follow
