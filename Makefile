@@ -6,8 +6,9 @@ SOURCES := pyproject.toml $(wildcard protos/fetch/api/*.proto protos/*.py)
 
 RUST := $(wildcard transport/Cargo.* transport/pyproject.toml transport/src/*.rs transport/fetch_transport/*.py)
 RUST_IS_NEW_ENOUGH := rustc --version 2>/dev/null | awk '{ split($$2, v, "."); exit !(v[1] > 1 || v[2] >= 85) } END { if (!NR) exit 1 }'
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: run test test-kube bench certs observe wheels clean
+.PHONY: run test test-kube peers bench certs observe wheels clean
 
 run: $(VENV)/installed $(VENV)/transport certs
 	$(BIN)/fetch serve --cert-file certs/server.crt --key-file certs/server.key --trusted-ca-file certs/ca.crt --data-dir data
@@ -15,56 +16,53 @@ run: $(VENV)/installed $(VENV)/transport certs
 certs: $(VENV)/installed
 	@$(BIN)/fetch certs >/dev/null
 
-# everything on both transports, what clients see also with two workers
-WITH_WORKERS := tests/contract tests/property --without-etcd
-
+# everything on both transports, what clients see also with two workers; TEST names parts: make test TEST='lint grpcio'
 test: $(VENV)/installed-test $(VENV)/transport
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	FETCH_TRANSPORT=grpcio $(BIN)/pytest --ignore tests/kube
-	FETCH_TRANSPORT=grpcio FETCH_WORKERS=2 $(BIN)/pytest $(WITH_WORKERS)
-	@if $(BIN)/python -c 'import fetch_transport' 2>/dev/null; then set -ex; \
-	  FETCH_TRANSPORT=native $(BIN)/pytest --ignore tests/kube --without-etcd; \
-	  FETCH_TRANSPORT=native FETCH_WORKERS=2 $(BIN)/pytest $(WITH_WORKERS); \
-	  $(BIN)/pytest -c transport/pyproject.toml transport/tests; \
-	else echo 'NOT RUN on the native transport: no Rust toolchain (1.85 or newer) has built it'; fi
+	@$(BIN)/python -m tests $(TEST)
 
 # a real kube-apiserver, with every transport that is installed, with one worker and with two
 test-kube: $(VENV)/installed-test $(VENV)/transport
-	@set -ex; for transport in $(TRANSPORTS); do for workers in 1 2; do \
-	  FETCH_TRANSPORT=$$transport FETCH_WORKERS=$$workers $(BIN)/pytest tests/kube; \
-	done; done
+	@$(BIN)/python -m tests kube
 
-TRANSPORTS = grpcio $(shell $(BIN)/python -c 'import fetch_transport' 2>/dev/null && echo native)
+# the real programs that tests and the benchmark use, as PEERS names them or all, built with Go outside of the tree
+peers:
+	@$(PYTHON) -m tests.peers $(PEERS)
 
-# beside etcd and kine where they are on the PATH; LOADGEN is the path of the load generator, BENCH are further options
+# beside etcd and kine where there are any; BENCH are options: make bench BENCH='table neighbours'
 bench: $(VENV)/installed $(VENV)/transport
-	LOADGEN='$(LOADGEN)' $(BIN)/python -m bench $(BENCH)
+	$(BIN)/python -m bench $(BENCH)
 
 # fetch under a real Prometheus, and a real collector where there is one
 observe: $(VENV)/installed-test
 	$(BIN)/python -m tests.observability.prometheus
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+# pip comes last into a virtual environment: without it one is half made, as Debian's is without python3-venv
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'fetch needs Python 3.11 or newer: PYTHON=… names one' >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) && test -x $@ || { rm -rf $(VENV); \
+	  echo 'no virtual environment could be made; on Debian: apt install python3-venv, then make again' >&2; exit 1; }
 
-$(VENV)/installed: $(SOURCES) | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+$(VENV)/installed: $(SOURCES) | $(BIN)/pip
+	@echo 'installing fetch and what it needs into $(VENV): less than a minute'
+	@$(PIP) install --editable .
 	@touch $@
 
-$(VENV)/installed-test: $(SOURCES) | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+$(VENV)/installed-test: $(SOURCES) | $(BIN)/pip
+	@echo 'installing fetch and what its tests need into $(VENV): a minute or less'
+	@$(PIP) install --editable '.[test]'
 	@touch $@ $(VENV)/installed
 
-# without a Rust toolchain fetch runs on grpcio's own server
-$(VENV)/transport: $(RUST) | $(BIN)/python
-	@if $(RUST_IS_NEW_ENOUGH); then echo 'building the native transport' && $(BIN)/pip install --quiet --disable-pip-version-check './transport[test]'; \
-	else echo 'no Rust toolchain (1.85 or newer): fetch runs on grpcio'; fi
-	@touch $@
+# without a Rust toolchain, or where the build fails, fetch runs on grpcio's own server; the next make tries again
+$(VENV)/transport: $(RUST) | $(BIN)/pip
+	@if ! { $(RUST_IS_NEW_ENOUGH); }; then echo 'no Rust toolchain (1.85 or newer): fetch runs on grpcio'; \
+	elif echo 'building the native transport with Rust: about a minute on two cores' && \
+	  $(PIP) install './transport[test]' >$(VENV)/transport.log 2>&1; then touch $@; \
+	else tail -n 20 $(VENV)/transport.log; $(PIP) uninstall --yes fetch-transport 2>/dev/null; \
+	  echo 'THE NATIVE TRANSPORT COULD NOT BE BUILT (all that was said: $(VENV)/transport.log): fetch runs on grpcio'; fi
 
-wheels: | $(BIN)/python
-	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . ./transport
+wheels: | $(BIN)/pip
+	$(PIP) wheel --no-deps --wheel-dir dist . ./transport
 
+# what is made anew by the next make; never data/, which is what fetch has stored
 clean:
-	rm -rf $(VENV) data fetch/api/*_pb2.py fetch/api/*_pb2.pyi
+	rm -rf $(VENV) dist transport/target .mypy_cache .pytest_cache .ruff_cache .hypothesis fetch/api/*_pb2.py fetch/api/*_pb2.pyi

@@ -13,14 +13,12 @@ from tests.endpoints.client import Client
 from tests.endpoints.etcd import find_etcd
 from tests.endpoints.fetch import STORES, FetchServer
 from tests.endpoints.server import Endpoint, Missing, Server
+from tests.outcomes import NOT_RUN
 
 # short enough to wait for; only watches that ask for notifications notice
 PROGRESS_INTERVAL = "--watch-progress-notify-interval=300ms"
 
 ENDPOINTS = (find_etcd(), *STORES)
-
-NOT_RUN = pytest.StashKey[Counter[Missing]]()
-"""How many tests want an endpoint that is not there."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,7 +38,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         missing = [parameter for parameter in parameters if isinstance(parameter, Missing)]
-        config.stash[NOT_RUN].update(missing)
+        config.stash[NOT_RUN].update(it.reason for it in missing)
         (left_out if missing or any(it in parameters for it in unwanted) else run).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = run
@@ -48,8 +46,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Says what was left out, and why."""
-    for missing, count in config.stash[NOT_RUN].items():
-        terminalreporter.write_line(f"{count} TESTS NOT RUN: {missing.reason}", red=True, bold=True)
+    for reason, count in config.stash[NOT_RUN].items():
+        terminalreporter.write_line(f"{count} TESTS NOT RUN: {reason}", red=True, bold=True)
 
 
 @pytest.fixture(autouse=True)

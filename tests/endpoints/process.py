@@ -12,8 +12,8 @@ from grpc_health.v1 import health_pb2
 
 from tests.endpoints.client import Client
 
-START_SECONDS = 30
-STOP_SECONDS = 20
+START_SECONDS = 120
+STOP_SECONDS = 60
 
 
 class StartError(Exception):

@@ -31,7 +31,7 @@ async def rows_of_the_past(running: Daemon) -> tuple[int, int]:
 
 
 async def until_cleared(running: Daemon, left: tuple[int, int]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await rows_of_the_past(running) != left:  # noqa: ASYNC110  nobody is told when the background is done
             await asyncio.sleep(0.01)
 

@@ -1,11 +1,8 @@
-"""Where Kubernetes' programs are: in `KUBE_BIN`, in the place that builds of them are kept in, or on the PATH."""
+"""Where Kubernetes' programs are: in `KUBE_BIN`, where `make peers` builds them, or on the PATH."""
 
-import os
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
-BUILDS = Path("~/.cache/fetch-kube/bin").expanduser()
+from tests import peers
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +13,8 @@ class Programs:
 
 def find_programs() -> Programs | str:
     """The programs, or a sentence that says which is missing."""
-    places = os.pathsep.join([os.environ.get("KUBE_BIN", str(BUILDS)), os.environ.get("PATH", "")])
-    found = {name: shutil.which(name, path=places) for name in ("kube-apiserver", "kubectl")}
-    apiserver, kubectl = found.values()
+    apiserver, kubectl = (peers.find(name) for name in ("kube-apiserver", "kubectl"))
     if apiserver is None or kubectl is None:
-        missing = " and ".join(name for name, path in found.items() if path is None)
-        return f"there is no {missing}: set KUBE_BIN to the directory of Kubernetes' programs, or put them on the PATH"
+        missing = [name for name, path in (("kube-apiserver", apiserver), ("kubectl", kubectl)) if path is None]
+        return f"there is no {' and no '.join(missing)}: `make peers` builds them where Go is"
     return Programs(apiserver, kubectl)

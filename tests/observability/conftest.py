@@ -15,7 +15,7 @@ from tests.endpoints.fetch import Fetch, FetchServer
 from tests.endpoints.process import free_port
 from tests.observability.receiver import Receiver, receiving
 
-SECONDS = 10
+SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from tests.observability import collector
 
 BINARY = os.environ.get("FETCH_PROMETHEUS") or shutil.which("prometheus")
 MISSING = "there is no Prometheus: install it, or set FETCH_PROMETHEUS to its binary"
-START_SECONDS = 30
+START_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import ssl
 import time
 import urllib.error
@@ -14,18 +13,18 @@ from pathlib import Path
 import pytest
 
 from fetch import certificates
+from tests import peers
 from tests.endpoints.process import Process, free_port
 from tests.observability.conftest import Observed
 from tests.observability.receiver import Received
 
-BINARIES = Path(os.environ.get("FETCH_KUBE_BIN", "~/.cache/fetch-kube/bin")).expanduser()
-APISERVER = BINARIES / "kube-apiserver"
-START_SECONDS = 90
+APISERVER = peers.directory() / "kube-apiserver"
+START_SECONDS = 240
 TOKEN = "tests-token"
 REQUEST = "POST /api/v1/namespaces/{:namespace}/configmaps"
 
 pytestmark = [
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(not APISERVER.exists(), reason=f"NO TRACE FROM KUBERNETES SEEN: there is no {APISERVER}"),
 ]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.endpoints.etcd import find_etcd
+from tests.endpoints.etcd import PROMISED, find_etcd
 from tests.endpoints.server import Missing, Server
 
 
@@ -14,7 +14,7 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     found = find_etcd()
     if isinstance(found, Missing):
         pytest.skip(found.reason)
-    if found.version < (3, 7):
-        pytest.skip(f"{found.name} differs from 3.7, which fetch is like: set FETCH_TEST_ETCD to a newer one")
+    if found.version < PROMISED:
+        pytest.skip(f"{found.name} differs from 3.7, which fetch is like: `make peers` builds that where Go is")
     with found.start(tmp_path_factory.mktemp(found.name)) as server:
         yield server

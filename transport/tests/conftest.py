@@ -11,7 +11,7 @@ from certificates import Authority, Identity
 import fetch_transport
 
 SERVICE = "test.Service"
-BOUND = 20
+BOUND = 90
 """Seconds after which a call has hung."""
 
 
