@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from fetch import chain, listener
+from fetch import chain, event_loop, listener
 from fetch.config import Settings, connection_hint
 from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.mutations import apply
@@ -157,7 +157,8 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
         await server.start()
         try:
             async with _observed(settings, telemetry, observation, tenants, streams):
-                yield store
+                with event_loop.measured(instruments):
+                    yield store
         finally:
             following.cancel()
             health.set_serving(serving=False)
