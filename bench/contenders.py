@@ -6,7 +6,6 @@ Costs are read from /proc, so this runs on Linux.
 import importlib.util
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import grpc
 
 from fetch import certificates
 from fetch.api import rpc_pb2
+from tests import peers
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 _START_SECONDS = 60.0
@@ -40,6 +40,10 @@ class Certificates:
         """Where a file lies, `ca.crt` for one."""
         return self.directory / name
 
+    def another(self, tenant: str) -> "Certificates":
+        """The files of another tenant of this run."""
+        return replace(self, tenant=f"{self.tenant}-{tenant}")
+
     def credentials(self) -> grpc.ChannelCredentials:
         """The tenant's, as grpcio takes them."""
         files = ("ca.crt", f"{self.tenant}.key", f"{self.tenant}.crt")
@@ -56,6 +60,8 @@ class Contender:
     """Whether it serves RangeStream."""
     secure: bool = True
     """Whether it is spoken to over mTLS."""
+    has_metrics: bool = False
+    """Whether it serves metrics on the other port."""
 
     @contextmanager
     def start(self, directory: Path, issued: Certificates) -> "Iterator[Server]":
@@ -70,7 +76,8 @@ class Contender:
         with (directory / "log").open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            server = Server(self, process.pid, f"127.0.0.1:{port}", issued, directory)
+            metrics = f"http://127.0.0.1:{peer}" if self.has_metrics else None
+            server = Server(self, process.pid, f"127.0.0.1:{port}", issued, directory, metrics)
             began = time.monotonic()
             while not server.answers():
                 if process.poll() is not None or time.monotonic() - began > _START_SECONDS:
@@ -94,6 +101,8 @@ class Server:
     address: str
     issued: Certificates
     directory: Path
+    metrics: str | None = None
+    """Where its metrics are."""
 
     def answers(self) -> bool:
         """Whether it serves a read, asked for at most a fifth of a second."""
@@ -155,9 +164,9 @@ def find(cluster_file: Path | None) -> tuple[list[Contender], list[str]]:
         missing.append("fetch on its native transport is left out: fetch_transport is not installed")
     found.append(_fetch("grpcio", cluster_file))
     for name, flags in (("etcd", _ETCD), ("kine", _KINE)):
-        binary = shutil.which(name)
+        binary = peers.find(name)
         if binary is None:
-            missing.append(f"{name} is left out: it is not on the PATH")
+            missing.append(f"{name} is left out: there is none; `make peers` builds it where Go is")
         else:
             found.append(Contender(name, (binary, *flags), streams=name != "kine"))
     return found, missing
@@ -168,6 +177,14 @@ def with_workers(contender: Contender, workers: int) -> Contender:
     return replace(
         contender, name=f"{contender.name}, {workers} workers", command=(*contender.command, f"--workers={workers}")
     )
+
+
+def with_metrics(contender: Contender) -> Contender:
+    """The same, with a listener for its metrics if it is fetch."""
+    if not contender.name.startswith("fetch"):
+        return contender
+    flag = "--listen-metrics-urls=http://127.0.0.1:{peer}"
+    return replace(contender, command=(*contender.command, flag), has_metrics=True)
 
 
 BARE = Contender("bare grpcio", (sys.executable, "-m", "bench.bare", "{port}"), secure=False)

@@ -23,12 +23,14 @@ def tables(path: Path) -> str:
     """All tables that the run stored at `path` has figures for."""
     sections = (
         ("The table", _compared(results.read(path, "table"), _REFERENCE)),
+        ("Neighbours", _neighbours(results.read(path, "neighbours"))),
         ("Workers", _compared(results.read(path, "workers"), _NATIVE)),
         ("grpcio's own server", _compared(results.read(path, "grpcio"), _BARE)),
         ("More in flight", _in_flight(results.read(path, "flight"))),
         ("More objects", _lists(results.read(path, "objects")) + _starts(results.read(path, "objects"))),
         ("A million objects", _lists(results.read(path, "million")) + _starts(results.read(path, "million"))),
         ("Tenants", _tenants(results.read(path, "tenants"))),
+        ("Idle kube-apiservers", _apiservers(results.read(path, "apiservers"))),
         ("A watcher that does not read", _slow(results.read(path, "slow"))),
     )
     return "".join(f"## {title}\n\n{text}\n" for title, text in sections if text)
@@ -118,6 +120,59 @@ def _slow(records: Records) -> str:
         for it in records
     ]
     return _grid(["server", "not reading", "p50", "p99", "CPU"], rows)
+
+
+def _neighbours(records: Records) -> str:
+    """What another tenant notices, by action and server."""
+    rows: list[Cells] = []
+    last = ""
+    for it in records:
+        about = "" if it["about"] == last else it["about"]
+        last = it["about"]
+        if "failed" in it:
+            rows.append([about, it["server"], it["failed"].replace("\n", " ").replace("|", "/"), *[""] * 5])
+            continue
+        times = f"{it.get('times', 0):,}"
+        times += f", {it['refused']:,} refused" if it.get("refused") else ""
+        times += "" if it["whole"] else ", prepared in part"
+        unanswered = f", {it['unanswered']:,} unanswered" if it["unanswered"] else ""
+        rows.append(
+            [
+                about,
+                it["server"],
+                *(f"{it[f'{call}_p50']:,.1f}, {it[f'{call}_p99']:,.0f}" for call in ("get", "create")),
+                f"{max(it['get_max'], it['create_max']):,.0f}{unanswered}",
+                "" if it["stretch"] is None else f"≤ {it['stretch'] * 1000:,.0f}",
+                f"{it['memory'] / _MIB:,.0f} → {it['memory_peak'] / _MIB:,.0f}",
+                times,
+            ]
+        )
+    headings = ["one tenant does", "server", "others' get: p50, p99, ms", "create: p50, p99, ms", "slowest, ms"]
+    return _grid([*headings, "longest stretch, ms", "anonymous, MiB", "done, times"], rows)
+
+
+def _apiservers(records: Records) -> str:
+    """Memory and CPU with more and more of them, and what one more of the last has added."""
+    rows: list[Cells] = []
+    alone: dict[tuple[str, str], dict[str, Any]] = {}
+    for it in records:
+        if "missing" in it:
+            rows.append([it["server"], it["kind_of"], it["missing"], "", "", ""])
+            continue
+        first = alone.setdefault((it["server"], it["kind_of"]), it)
+        count = it["apiservers"]
+        each = f"{(it['anonymous'] - first['anonymous']) / count / _MIB:.2f}" if count else ""
+        rows.append(
+            [
+                it["server"],
+                it["kind_of"],
+                str(count),
+                f"{it['anonymous'] / _MIB:,.1f}",
+                each,
+                f"{it['cpu'] * 1000:,.1f}",
+            ]
+        )
+    return _grid(["server", "kube-apiservers", "", "anonymous, MiB", "by each, MiB", "CPU, ms by second"], rows)
 
 
 def _grid(headings: Cells, rows: Sequence[Cells]) -> str:

@@ -11,13 +11,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from fetch import certificates
+from fetch.certificates import Certificate
 from tests.endpoints.fetch import FetchServer
 from tests.endpoints.process import Process, StartError, free_port
 from tests.kube.programs import Programs
@@ -143,10 +144,19 @@ def start_apiserver(
     name: str, fetch: FetchServer, programs: Programs, directory: Path, flags: Sequence[str] = ()
 ) -> Iterator[Apiserver]:
     """Starts a kube-apiserver on a new tenant of fetch; it may not be ready yet."""
+    signer, tenant = fetch.endpoint.authority, fetch.endpoint.new_tenant()
+    with start_apiserver_on(fetch.address, signer, tenant, programs, directory, flags) as apiserver:
+        yield replace(apiserver, name=name)
+
+
+@contextmanager
+def start_apiserver_on(
+    address: str, signer: Certificate, tenant: str, programs: Programs, directory: Path, flags: Sequence[str] = ()
+) -> Iterator[Apiserver]:
+    """Starts a kube-apiserver whose storage is at the address, where the signer's certificates are taken."""
     directory.mkdir(parents=True)
-    signer = fetch.endpoint.authority
     signer.write(directory, "ca")
-    certificates.issue(signer, fetch.endpoint.new_tenant()).write(directory, "tenant")
+    certificates.issue(signer, tenant).write(directory, "tenant")
     certificates.issue(signer, "apiserver", server=True, names=certificates.loopback_names()).write(
         directory, "serving"
     )
@@ -155,7 +165,7 @@ def start_apiserver(
     (directory / "tokens.csv").write_text(f"{token},admin,admin,system:masters\n")
     command = [
         programs.apiserver,
-        f"--etcd-servers=https://{fetch.address}",
+        f"--etcd-servers=https://{address}",
         f"--etcd-cafile={directory}/ca.crt",
         f"--etcd-certfile={directory}/tenant.crt",
         f"--etcd-keyfile={directory}/tenant.key",
@@ -174,7 +184,7 @@ def start_apiserver(
         *flags,
     ]
     with Process(command, directory / "apiserver.log") as process:
-        yield Apiserver(name, process, f"https://127.0.0.1:{port}", directory, programs, token)
+        yield Apiserver(tenant, process, f"https://127.0.0.1:{port}", directory, programs, token)
 
 
 def _with(path: str, query: Mapping[str, object]) -> str:
