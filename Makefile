@@ -28,7 +28,7 @@ test-kube: $(VENV)/installed-test $(VENV)/transport
 peers:
 	@$(PYTHON) -m tests.peers $(PEERS)
 
-# beside etcd and kine where there are any; BENCH are options: make bench BENCH='table neighbours'
+# beside etcd and kine where there are any, with Go; BENCH are options: make bench BENCH="table neighbours"
 bench: $(VENV)/installed $(VENV)/transport
 	$(BIN)/python -m bench $(BENCH)
 
