@@ -22,7 +22,7 @@ test: $(VENV)/installed-test $(VENV)/transport
 
 # a real kube-apiserver, with every transport that is installed, with one worker and with two
 test-kube: $(VENV)/installed-test $(VENV)/transport
-	@$(BIN)/python -m tests kube
+	@$(BIN)/python -m tests --minutes 240 kube
 
 # the real programs that tests and the benchmark use, as PEERS names them or all, built with Go outside of the tree
 peers:

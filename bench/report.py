@@ -142,13 +142,19 @@ def _neighbours(records: Records) -> str:
                 it["server"],
                 *(f"{it[f'{call}_p50']:,.1f}, {it[f'{call}_p99']:,.0f}" for call in ("get", "create")),
                 f"{max(it['get_max'], it['create_max']):,.0f}{unanswered}",
-                "" if it["stretch"] is None else f"≤ {it['stretch'] * 1000:,.0f}",
+                _stretch(it),
                 f"{it['memory'] / _MIB:,.0f} → {it['memory_peak'] / _MIB:,.0f}",
                 times,
             ]
         )
     headings = ["one tenant does", "server", "others' get: p50, p99, ms", "create: p50, p99, ms", "slowest, ms"]
     return _grid([*headings, "longest stretch, ms", "anonymous, MiB", "done, times"], rows)
+
+
+def _stretch(record: dict[str, Any]) -> str:
+    if record["server"] == _REFERENCE:
+        return ""
+    return "not told in 20 s" if record["stretch"] is None else f"≤ {record['stretch'] * 1000:,.0f}"
 
 
 def _apiservers(records: Records) -> str:

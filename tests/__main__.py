@@ -135,7 +135,8 @@ def _reference() -> str:
     """Which etcd fetch is compared with. Builds the one that fetch is like, where it is not there and Go is."""
     found, why = find_etcd(), ""
     if (isinstance(found, Missing) or found.version < PROMISED) and "FETCH_TEST_ETCD" not in os.environ:
-        _say(f"building etcd {PROGRAMS['etcd'].release} into {peers.directory()}: a minute or two, once")
+        if shutil.which("go"):
+            _say(f"building etcd {PROGRAMS['etcd'].release} into {peers.directory()}: a minute or two, once")
         try:
             build(PROGRAMS["etcd"])
         except BuildError as error:
@@ -155,6 +156,7 @@ def _run(part: Part, logs: Path, until: float) -> Ended:
     # where CI is set, pytest and hypothesis print values of any length in full
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")}
     environment |= {**part.environment, outcomes.FILE: str(file), "PYTHONUNBUFFERED": "1"}
+    environment["PATH"] = os.pathsep.join([environment.get("PATH", os.defpath), str(peers.directory())])
     with log.open("wb") as output:
         process = subprocess.Popen(
             (sys.executable, *part.command),
@@ -257,4 +259,7 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)

@@ -29,7 +29,7 @@ var actions = map[string]action{
 
 	"past-watches": {"200 watches from the past over 100,000 events that none of them wants", fillHundredThousand, pastWatches},
 	"many-watches": {"256 puts below 100,000 watches of different ranges", openManyWatches, putBelowWatches},
-	"keepalives":   {"keepalives of 2,000 leases on one stream", nil, keepalives},
+	"keepalives":   {"keepalives of 2,000 leases on one stream", grantLeases, keepalives},
 
 	"lists":    {"2,000 lists of 100 keys at once", func(ctx context.Context, t *tenant) error { return t.fill(ctx, "few", 100, smallValue) }, manyLists},
 	"requests": {"3,000 puts in flight", nil, manyRequests},

@@ -132,18 +132,20 @@ func putBelowWatches(ctx context.Context, t *tenant) error {
 	})
 }
 
-// keepalives renews all leases on one stream; those of the first turn serve for all.
+const manyLeases = 2000
+
+func grantLeases(ctx context.Context, t *tenant) error {
+	_, err := inFlight(ctx, t.many(manyLeases), 16, func(ctx context.Context, worker, number int) error {
+		_, err := pb.NewLeaseClient(t.client(worker).ActiveConnection()).
+			LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: int64(number + 1), TTL: 600})
+		return err
+	})
+	return err
+}
+
+// keepalives renews all leases on one stream, without waiting for one before it asks for the next.
 func keepalives(ctx context.Context, t *tenant) error {
-	count := t.many(2000)
-	if t.turn == 0 {
-		if _, err := inFlight(ctx, count, 16, func(ctx context.Context, worker, number int) error {
-			_, err := pb.NewLeaseClient(t.client(worker).ActiveConnection()).
-				LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: int64(number + 1), TTL: 600})
-			return err
-		}); err != nil {
-			return err
-		}
-	}
+	count := t.many(manyLeases)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := pb.NewLeaseClient(t.client(0).ActiveConnection()).LeaseKeepAlive(ctx)

@@ -17,6 +17,7 @@ from tests import peers
 ETCD = "v3.7.3"
 KUBERNETES = "v1.37.2"
 KINE = "v0.17.5"
+GRPC = "v1.83.2"
 
 
 class BuildError(Exception):
@@ -67,6 +68,7 @@ def _kubernetes(name: str) -> Program:
 _KINE = Program(
     "kine", "github.com/k3s-io/kine", KINE, "github.com/k3s-io/kine", ["-tags", "nats"], {"CGO_ENABLED": "1"}
 )
+_INTEROP = Program("grpc-go-interop-client", "google.golang.org/grpc", GRPC, "google.golang.org/grpc/interop/client")
 
 PROGRAMS = {
     program.name: program
@@ -74,6 +76,7 @@ PROGRAMS = {
         _etcd("etcd", "server"),
         _etcd("etcdctl", "etcdctl"),
         _etcd("etcdutl", "etcdutl"),
+        _INTEROP,
         _KINE,
         _kubernetes("kubectl"),
         _kubernetes("kubeadm"),
