@@ -60,7 +60,8 @@ class Part:
 
 def _pytest(name: str, *arguments: str, transport: str, workers: int = 1, by_default: bool = True) -> Part:
     environment = {"FETCH_TRANSPORT": transport, "FETCH_WORKERS": str(workers)}
-    command = ("-m", "pytest", "-p", "tests.outcomes", *arguments)
+    # what was skipped is told once, at the end of all parts
+    command = ("-m", "pytest", "-q", "-rfE", "-p", "tests.outcomes", *arguments)
     return Part(name, command, environment, transport == "native", by_default)
 
 

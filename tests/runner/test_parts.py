@@ -88,7 +88,7 @@ def test_what_the_time_is_over_for_has_failed(run: Run) -> None:
 
 
 def test_what_needs_the_native_transport_is_skipped_without_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     code, lines = run(GOOD, Part("native", ("-c", "pass"), native=True))
     assert (code, lines[-1]) == (0, "1 passed, 0 failed, 1 skipped")
     assert "the native transport is not there" in lines[-3]
