@@ -132,7 +132,7 @@ def _neighbours(records: Records) -> str:
         if "failed" in it:
             rows.append([about, it["server"], it["failed"].replace("\n", " ").replace("|", "/"), *[""] * 5])
             continue
-        times = f"{it.get('times', 0):,}"
+        times = f"{it['times']:,}" if it.get("times") else "none to its end"
         times += f", {it['refused']:,} refused" if it.get("refused") else ""
         times += "" if it["whole"] else ", prepared in part"
         unanswered = f", {it['unanswered']:,} unanswered" if it["unanswered"] else ""
