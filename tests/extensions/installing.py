@@ -15,7 +15,7 @@ def installed(package: Path, target: Path) -> Iterator[None]:
     """Installs the package in this directory to `target`; reaches no package index."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
     options = ["--no-deps", "--no-build-isolation", "--no-cache-dir", f"--target={target}"]
-    subprocess.run([*pip, *options, str(package)], check=True, timeout=100)
+    subprocess.run([*pip, *options, str(package)], check=True, timeout=250)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(target), os.environ.get("PYTHONPATH")])))
         patch.syspath_prepend(str(target))

@@ -15,7 +15,7 @@ def refusal(directory: Path, *flags: str) -> str:
     fetch = Fetch("embedded")
     command = [*SERVE, f"--listen-client-urls=https://127.0.0.1:{free_port()}", *fetch.tls_flags(directory)]
     command += [*fetch.store_flags(directory), *flags]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     (line,) = ended.stderr.splitlines()
     assert ended.returncode == 2
     return line
