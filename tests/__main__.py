@@ -36,6 +36,7 @@ _SHOWN_LINES = 120
 _SHOWN_COLUMNS = 300
 _NAMED = 5
 _END_SECONDS = 10.0
+_TELL_SECONDS = 60.0
 
 _CLIENTS_SEE = ("tests/contract", "tests/property", "--without-etcd")
 """What is worth repeating with two workers, which share listeners and store."""
@@ -182,6 +183,7 @@ def _run(part: Part, logs: Path, until: float) -> Ended:
 def _wait(process: subprocess.Popen[bytes], log: Path, file: Path, until: float) -> str:
     """Returns when the process has ended, or a reason to end it."""
     size, changed = 0, time.monotonic()
+    told = changed
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(1)
@@ -190,6 +192,9 @@ def _wait(process: subprocess.Popen[bytes], log: Path, file: Path, until: float)
         written = sum(path.stat().st_size for path in (log, file) if path.exists())
         if written != size:
             size, changed = written, now
+        if now - told > _TELL_SECONDS:
+            told = now
+            _say(f"  {len(outcomes.read(file).passed)} tests so far")
         if now - changed > SILENT_MINUTES * 60:
             return f"ended: nothing happened for {SILENT_MINUTES:.0f} minutes"
         if now > until:

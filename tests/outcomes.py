@@ -73,8 +73,9 @@ class Outcomes:
 def read(file: Path) -> Outcomes:
     """What a run has written to its file so far; a test that failed after it passed has failed."""
     found = Outcomes()
-    for line in file.read_text().splitlines() if file.exists() else ():
-        _take(found, json.loads(line))
+    for line in file.read_text().splitlines(keepends=True) if file.exists() else ():
+        if line.endswith("\n"):  # the last one may be about to be written
+            _take(found, json.loads(line))
     return found
 
 
