@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -38,6 +40,43 @@ async def test_each_stretch_is_measured_while_the_loop_has_work(monkeypatch: pyt
         for _ in range(3):
             await hold_the_event_loop()
     assert counts(instruments)[0.2] == 3
+
+
+class Clock:
+    """An event loop's timers, in a time that passes from one to the next."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.due: tuple[float, Callable[[float], None]] = (0.0, lambda _: None)
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[[float], None], due: float) -> None:
+        self.due = due, callback
+
+    def advance(self) -> float:
+        """Runs what is due next; how long it took until then."""
+        before, (self.now, callback) = self.now, self.due
+        callback(self.now)
+        return self.now - before
+
+
+@pytest.mark.parametrize(
+    ("share_of_busy", "intervals"),
+    [
+        pytest.param(-1.0, [0.025, 0.025, 0.025, 0.025, 0.025, 0.025], id="busy"),
+        pytest.param(1000.0, [0.025, 0.05, 0.1, 0.2, 0.4, 0.4], id="idle"),
+    ],
+)
+def test_an_idle_loop_is_woken_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch, share_of_busy: float, intervals: list[float]
+) -> None:
+    monkeypatch.setattr("fetch.event_loop._BUSY_SHARE", share_of_busy)
+    clock: Any = Clock()
+    watch = event_loop._Watch(Instruments().histogram("lag", ""), clock)
+    watch.ask()
+    assert [clock.advance() for _ in intervals] == pytest.approx(intervals)
 
 
 async def test_the_measurement_ends() -> None:
