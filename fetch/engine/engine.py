@@ -43,7 +43,7 @@ from fetch.engine.reads import (
 from fetch.engine.renewals import Renewals
 from fetch.engine.served import ServedTime, served_since
 from fetch.engine.turns import Turns, Work
-from fetch.engine.watch import Hub
+from fetch.engine.watches.hub import Hub
 from fetch.stores.protocol import SnapshotExpired, Store
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ class StorageEngine:
         self.most_response_bytes = MOST_RESPONSE_BYTES
         self._store = store
         self._layout = Layout(prefix, store.shared_prefix)
-        self.watches = Hub(store, self._layout, functools.partial(report, tenant))
+        self.watches = Hub(tenant, store, self._layout, turns, functools.partial(report, tenant))
         self._counts = Counts()
         self._writer = Writer(
             store,
@@ -409,3 +409,4 @@ class StorageEngine:
         if self._compaction is not None:
             self._compaction.cancel()
         await self._writer.drain()
+        await self.watches.close()

@@ -7,7 +7,7 @@ behind, and nothing is decoded on the way out. Field numbers are etcd's, in `pro
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fetch.api.kv_pb2 import KeyValue
 from fetch.api.rpc_pb2 import RangeResponse
@@ -108,15 +108,17 @@ def delete_event(key: bytes, revision: int, previous: bytes | None) -> bytes:
 
 @dataclass(slots=True)
 class StoredEvent:
-    """An event of the log: `encoded` is an mvccpb.Event, whose first `bare` bytes are the event without prev_kv."""
+    """An event of the log: `encoded` is an mvccpb.Event, whose first `bare` bytes are the event without prev_kv.
+
+    `held` counts the feeds of watches that hold it.
+    """
 
     revision: int
     key: bytes
     encoded: bytes
     bare: int
     deleted: bool
-    _with_previous: bytes | None = field(default=None, repr=False)
-    _without_previous: bytes | None = field(default=None, repr=False)
+    held: int = 0
 
     @classmethod
     def parse(cls, revision: int, encoded: bytes) -> "StoredEvent":
@@ -136,14 +138,11 @@ class StoredEvent:
         return _KV + self.encoded[self.bare + 1 :] if self.bare < len(self.encoded) else None
 
     def framed(self, *, previous: bool) -> bytes:
-        """The event as a field of WatchResponse, with or without its previous value. Encoded once each."""
+        """The event as a field of WatchResponse, with or without its previous value. Not kept, since it is as large
+        as the event."""
         if previous:
-            if self._with_previous is None:
-                self._with_previous = _EVENT_FIELD + varint(len(self.encoded)) + self.encoded
-            return self._with_previous
-        if self._without_previous is None:
-            self._without_previous = _EVENT_FIELD + varint(self.bare) + self.encoded[: self.bare]
-        return self._without_previous
+            return _EVENT_FIELD + varint(len(self.encoded)) + self.encoded
+        return _EVENT_FIELD + varint(self.bare) + self.encoded[: self.bare]
 
 
 def _message_and_numbers(stored: bytes) -> tuple[int, int]:

@@ -1,15 +1,16 @@
 """The Watch service: many watches on one stream.
 
 Two tasks serve a stream: one reads what the client asks for, the call's own writes. The writer takes from each watch
-that has something everything since its last turn, and writes it as one message; while the client reads slowly it waits,
-and nothing is queued for it but what the watches' shared feeds hold.
+that has something what has happened since its last turn, and writes it as one message; while the client reads slowly it
+waits, with no more than a message's worth in its hands, and nothing is queued for it but what the watches' shared feeds
+hold. What is long takes turns with others: many requests at once, many watches that have something, a long answer.
 
 Follows `server/etcdserver/api/v3rpc/watch.go`.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -20,15 +21,24 @@ from fetch.chain import Call
 from fetch.config import Settings
 from fetch.engine.engine import StorageEngine
 from fetch.engine.records import varint
-from fetch.engine.watch import Delivery, Watcher
+from fetch.engine.turns import Work
+from fetch.engine.watches.delivery import Delivery
+from fetch.engine.watches.feed import MESSAGE_BYTES, Watcher
 from fetch.services.streams import Streams
 from fetch.services.wire import fill, framed_header, tenant_of
 
 _NO_WATCH = -1
 _ALL_KEYS = b"\x00"
-_MESSAGE_BYTES = 2 << 20
 _DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
 _EMPTY_RANGE = "mvcc: watcher range is empty"
+
+# how many requests a stream reads, or watches it serves or looks at, before it gives way
+_IN_A_TURN = 32
+_WATCHES_AT_ONCE = 8
+_MOST_ANSWERS = 1000
+"""Answers that may wait to be written. etcd stops reading at 16."""
+
+_JOINED_AT_ONCE = 4 << 20
 
 # tags of WatchResponse
 _WATCH_ID = b"\x10"
@@ -58,7 +68,11 @@ class Watch:
 
 @dataclass(slots=True, eq=False)
 class _Watch:
-    """A watch on a stream. `silent`: nothing has been sent for it since the last round of progress notices."""
+    """A watch on a stream.
+
+    `silent`: nothing has been sent for it since the last round of progress notices. `ready`: it is to be served.
+    `behind`: it reads the log. A watch that compaction has ended keeps its ID until the client cancels it.
+    """
 
     id: int
     watcher: Watcher
@@ -67,6 +81,7 @@ class _Watch:
     progress: bool
     silent: bool = False
     ready: bool = False
+    behind: bool = False
 
 
 class _Stream:
@@ -78,14 +93,20 @@ class _Stream:
         self._call = call
         self._progress_seconds = progress_seconds
         self._fragment_bytes = fragment_bytes
+        self._limit = min(MESSAGE_BYTES, fragment_bytes)
         self._watches: dict[int, _Watch] = {}
         self._by_watcher: dict[Watcher, _Watch] = {}
         self._next_id = 0
-        # lists and a future, since an idle stream costs memory: a deque or an asyncio.Event takes 760 bytes
+        self._behind = 0
+        # those that start in the future, at least when they came, and those that compaction has ended
+        self._not_to_promise: dict[_Watch, None] = {}
+        # lists and futures, since an idle stream costs memory: a deque or an asyncio.Event takes 760 bytes
         self._ready: list[_Watch] = []
         self._answers: list[bytes] = []
-        self._progress_asked: list[_Watch] = []
+        self._progress_asked = False
+        self._notices_due = False
         self._idle: asyncio.Future[None] | None = None
+        self._written: asyncio.Future[None] | None = None
 
     async def serve(self) -> None:
         """Reads and writes until one of it fails, then lets go of the stream's watches."""
@@ -98,12 +119,14 @@ class _Stream:
             raise failed.exceptions[0] from None
         finally:
             self._progress.cancel()
-            for watch in self._watches.values():
-                self._hub.cancel_key_watch(watch.watcher)
+            watchers = list(self._by_watcher)
+            self._by_watcher = {}  # nobody is woken any more
+            self._hub.cancel_key_watches(watchers)
 
     # what the client asks for
 
     async def _read(self) -> None:
+        requests = 0
         while (message := await self._call.read()) is not grpc.aio.EOF:
             request = WatchRequest.FromString(message)
             match request.WhichOneof("request_union"):
@@ -112,8 +135,12 @@ class _Stream:
                 case "cancel_request":
                     await self._cancel(request.cancel_request.watch_id)
                 case "progress_request":
-                    self._progress_asked = list(self._watches.values())
-                    self._wake()
+                    self._ask_for_progress()
+            requests += 1
+            await self._give_way_at(requests)  # a client may send many at once
+            while len(self._answers) >= _MOST_ANSWERS:
+                self._written = asyncio.get_running_loop().create_future()
+                await self._written
         await asyncio.Event().wait()  # a client that has said all is still told what happens, until it hangs up
 
     async def _create(self, request: WatchCreateRequest) -> None:
@@ -124,6 +151,7 @@ class _Stream:
             await self._answer(response)
             return
         watch_id = request.watch_id or self._free_id()
+        # only this task adds watches, one after the other, so the ID is still free when the watch has been registered
         watcher = await self._hub.register_key_watch(
             request.key or _ALL_KEYS,
             request.range_end,
@@ -135,8 +163,11 @@ class _Stream:
         )
         watch = _Watch(watch_id, watcher, request.start_revision, request.fragment, request.progress_notify)
         self._watches[watch_id] = self._by_watcher[watcher] = watch
+        self._note(watch)
+        if request.start_revision > self._hub.received:
+            self._not_to_promise[watch] = None
         response.watch_id = watch_id
-        fill(response.header, self._engine, self._hub.position if request.start_revision else watcher.position)
+        fill(response.header, self._engine, self._hub.received if request.start_revision else watcher.position)
         self._send(response)
         self._happened(watcher)
 
@@ -156,17 +187,20 @@ class _Stream:
 
     async def _cancel(self, watch_id: int) -> None:
         """Cancelling a watch that there is not is answered with nothing, as etcd does."""
-        watch = self._watches.get(watch_id)
+        watch = self._watches.pop(watch_id, None)
         if watch is not None:
             self._end(watch)
+            self._not_to_promise.pop(watch, None)
             await self._answer(WatchResponse(watch_id=watch_id, canceled=True))
 
     def _end(self, watch: _Watch) -> None:
         self._hub.cancel_key_watch(watch.watcher)
-        del self._watches[watch.id], self._by_watcher[watch.watcher]
+        self._by_watcher.pop(watch.watcher, None)
+        self._note(watch)
 
     async def _answer(self, response: WatchResponse) -> None:
-        fill(response.header, self._engine, self._hub.position if self._watches else await self._engine.revision())
+        received = self._hub.received
+        fill(response.header, self._engine, received if received >= 0 else await self._engine.revision())
         self._send(response)
 
     def _send(self, response: WatchResponse) -> None:
@@ -175,116 +209,190 @@ class _Stream:
 
     # what the client is told
 
-    def _happened(self, watcher: Watcher) -> None:
+    def _happened(self, watcher: Watcher) -> bool:
+        """Has the watch served; whether the writer was woken for it."""
         watch = self._by_watcher.get(watcher)
-        if watch is not None and not watch.ready:
-            watch.ready = True
-            self._ready.append(watch)
-            self._wake()
+        if watch is None or watch.ready:
+            return False
+        watch.ready = True
+        self._ready.append(watch)
+        return self._wake()
 
-    def _wake(self) -> None:
-        if self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+    def _wake(self) -> bool:
+        if self._idle is None or self._idle.done():
+            return False
+        self._idle.set_result(None)
+        return True
 
     async def _write(self) -> None:
         while True:
-            while self._answers or self._ready:
-                ready, self._ready = self._ready, []
+            # a watch is ready after the answer that it exists: so that is written first
+            if self._answers:
                 await self._write_answers()
-                for watch in ready:
-                    await self._serve_watch(watch)
-                    await self._write_answers()
-            if self._progress_asked:
-                watches, self._progress_asked = self._progress_asked, []
-                await self._report_progress(watches)
-                continue
-            self._idle = asyncio.get_running_loop().create_future()
-            await self._idle
+            elif self._ready:
+                await self._serve()
+            elif self._notices_due:
+                await self._notify()
+            elif self._progress_asked and not self._behind:
+                await self._report_progress()
+            else:
+                self._idle = asyncio.get_running_loop().create_future()
+                await self._idle
 
     async def _write_answers(self) -> None:
         answers, self._answers = self._answers, []
-        for answer in answers:
-            await self._call.write(answer)
+        await self._write_all(answers)
+        if self._written is not None and not self._written.done():
+            self._written.set_result(None)
 
-    async def _serve_watch(self, watch: _Watch) -> None:
-        watch.ready = False
-        if watch.id not in self._watches:
-            return
-        try:
-            delivery = await self._hub.take(watch.watcher)
-        except errors.Compacted:
-            self._end(watch)
-            response = WatchResponse(watch_id=watch.id, canceled=True)
-            response.compact_revision = (await self._engine.status()).compacted
-            fill(response.header, self._engine)
-            await self._call.write(response.SerializeToString())
-            return
-        if delivery is not None:
-            watch.silent = False
-            for message in self._messages(watch, delivery):
-                await self._call.write(message)
-        if watch.watcher.feed is None:
-            self._happened(watch.watcher)
+    async def _write_all(self, messages: Sequence[bytes]) -> None:
+        for at, message in enumerate(messages, 1):
+            await self._call.write(message)
+            await self._give_way_at(at)
 
-    def _messages(self, watch: _Watch, delivery: Delivery) -> list[bytes]:
-        """The delivery as messages of bounded size; a revision is split only for a watch that takes fragments."""
-        start = framed_header(self._engine, delivery.revision) + (_WATCH_ID + varint(watch.id) if watch.id else b"")
-        if len(delivery.joined) < min(_MESSAGE_BYTES, self._fragment_bytes):
-            return [start + delivery.joined]
-        messages: list[bytes] = []
-        pending: list[bytes] = []
-        size = 0
-        for events in delivery.revisions:
-            if watch.fragment:
-                messages += self._fragments(start, events)
-                continue
-            if pending and size + sum(map(len, events)) > _MESSAGE_BYTES:
-                messages.append(start + b"".join(pending))
-                pending, size = [], 0
-            pending += events
-            size += sum(map(len, events))
-        if pending:
-            messages.append(start + b"".join(pending))
-        return messages
-
-    def _fragments(self, start: bytes, events: list[bytes]) -> list[bytes]:
-        pieces: list[list[bytes]] = [[]]
-        size = 0
-        for event in events:
-            if pieces[-1] and size + len(event) >= self._fragment_bytes:
-                pieces.append([])
-                size = 0
-            pieces[-1].append(event)
-            size += len(event)
-        last = len(pieces) - 1
-        return [start + (_FRAGMENT if index < last else b"") + b"".join(piece) for index, piece in enumerate(pieces)]
-
-    async def _report_progress(self, watches: list[_Watch]) -> None:
-        """Promises the client that it has everything up to a revision, once that is so.
-
-        Not for a watch that starts in the future: it has nothing to be up to date with.
-        """
-        revision = await self._hub.caught_up()
-        while any(not self._hub.is_synced(watch.watcher) for watch in watches if watch.id in self._watches):
-            for watch in watches:
+    async def _serve(self) -> None:
+        """Serves some of the watches that are ready."""
+        ready, self._ready = self._ready[:_IN_A_TURN], self._ready[_IN_A_TURN:]
+        if len(ready) <= _WATCHES_AT_ONCE:
+            for watch in ready:
                 await self._serve_watch(watch)
-        if not any(watch.start > revision for watch in watches):
+            return
+        messages: list[bytes] = []
+        size = 0
+        async with self._engine.turns.work(self._engine.tenant) as work:
+            while ready and size < MESSAGE_BYTES and not work.is_spent():
+                for message in await self._take(ready.pop(0), work=work):
+                    messages.append(message)
+                    size += len(message)
+        self._ready[:0] = ready
+        # no work is under way while the client reads or does not
+        for message in messages:
+            await self._call.write(message)
+
+    async def _serve_watch(self, watch: _Watch, up_to: int | None = None) -> None:
+        for message in await self._take(watch, up_to):
+            await self._call.write(message)
+
+    async def _take(self, watch: _Watch, up_to: int | None = None, work: Work | None = None) -> Iterator[bytes]:
+        """The messages that the watch has to be told now, of which all but fragments are one."""
+        watch.ready = False
+        watcher = watch.watcher
+        if watcher.ended:
+            return iter(())
+        try:
+            delivery = await self._hub.take(watcher, self._limit, up_to, work)
+        except errors.Compacted:
+            return iter(await self._compacted(watch))
+        if delivery is None:
+            self._note(watch)
+            if self._hub.has_more(watcher):  # nothing of what it has taken was for it
+                self._happened(watcher)
+            return iter(())
+        watch.silent = False
+        self._note(watch)
+        if watch.behind or self._hub.has_more(watcher):
+            self._happened(watcher)
+        # what was taken is told even if the watch has been cancelled meanwhile: the answer to that comes behind it
+        return await self._messages(watch, delivery)
+
+    async def _compacted(self, watch: _Watch) -> list[bytes]:
+        """Ends a watch of which compaction has overtaken the position. Its ID stays taken until the client cancels."""
+        if watch.watcher.ended:
+            return []
+        self._end(watch)
+        self._not_to_promise[watch] = None
+        response = WatchResponse(watch_id=watch.id, canceled=True)
+        response.compact_revision = (await self._engine.status()).compacted
+        fill(response.header, self._engine)
+        return [response.SerializeToString()]
+
+    def _note(self, watch: _Watch) -> None:
+        """Counts the watches that read the log."""
+        behind = watch.watcher.feed is None and not watch.watcher.ended
+        self._behind += behind - watch.behind
+        watch.behind = behind
+
+    async def _messages(self, watch: _Watch, delivery: Delivery) -> Iterator[bytes]:
+        """The delivery as messages: one, unless it is a large revision and the watch takes fragments."""
+        start = framed_header(self._engine, delivery.revision) + (_WATCH_ID + varint(watch.id) if watch.id else b"")
+        if watch.fragment and delivery.size >= self._fragment_bytes:
+            return self._fragments(start, delivery.frames)
+        parts = [start, *delivery.frames]
+        if delivery.size > _JOINED_AT_ONCE:  # one revision, which may be of any size: the loop does not wait for it
+            return iter([await asyncio.to_thread(b"".join, parts)])
+        return iter([b"".join(parts)])
+
+    def _fragments(self, start: bytes, frames: Sequence[bytes]) -> Iterator[bytes]:
+        """Messages of bounded size, each made when the one before has been written."""
+        at = 0
+        while at < len(frames):
+            first, size = at, 0
+            while at < len(frames) and (at == first or size + len(frames[at]) < self._fragment_bytes):
+                size += len(frames[at])
+                at += 1
+            yield b"".join([start, _FRAGMENT if at < len(frames) else b"", *frames[first:at]])
+
+    # progress
+
+    def _ask_for_progress(self) -> None:
+        """Takes note that the client asks for progress. Not for a stream with a watch that starts in the future, which
+        has nothing to be up to date with, or with one that compaction has ended: etcd does not answer either."""
+        while self._not_to_promise:
+            watch = next(iter(self._not_to_promise))
+            if watch.watcher.ended or watch.start > self._hub.received:
+                return
+            del self._not_to_promise[watch]  # its start has come
+        if self._watches:
+            self._progress_asked = True
+            self._wake()
+
+    async def _report_progress(self) -> None:
+        """Promises the client that it has everything up to a revision, once that is so. Waits for who is behind."""
+        await self._hub.caught_up()
+        while self._answers:
+            await self._write_answers()
+        # what is promised is told first, and nothing behind it, so no answer speaks of less than the client has.
+        # Watches that come meanwhile are announced behind the promise, which is none for them
+        revision = self._hub.position
+        for at, watch in enumerate(list(self._watches.values()), 1):
+            if watch.start > revision:
+                self._progress_asked = False
+                return
+            while not watch.watcher.ended and not self._hub.is_synced(watch.watcher, revision):
+                await self._serve_watch(watch, revision)
+                if watch.behind:
+                    return  # it was left behind: once it has caught up, this begins anew
+            await self._give_way_at(at)
+        self._progress_asked = False
+        if self._watches:
             response = WatchResponse(watch_id=_NO_WATCH)
             fill(response.header, self._engine, revision)
             await self._call.write(response.SerializeToString())
 
     def _expect_progress(self) -> None:
         seconds = self._progress_seconds * random.uniform(1, 1.1)  # noqa: S311  spreads the load
-        self._progress = asyncio.get_running_loop().call_later(seconds, self._notify)
+        self._progress = asyncio.get_running_loop().call_later(seconds, self._time_to_notify)
 
-    def _notify(self) -> None:
+    def _time_to_notify(self) -> None:
+        self._notices_due = True
+        self._wake()
+        self._expect_progress()
+
+    async def _notify(self) -> None:
         """Tells watches that asked for it, and of which nothing was heard for an interval, how far they are."""
-        for watch in self._watches.values():
+        self._notices_due = False
+        for at, watch in enumerate(list(self._watches.values()), 1):
             if watch.progress and watch.silent and self._hub.is_synced(watch.watcher):
                 revision = self._hub.position
                 if watch.start <= revision:
                     response = WatchResponse(watch_id=watch.id)
                     fill(response.header, self._engine, revision)
-                    self._send(response)
+                    await self._call.write(response.SerializeToString())
             watch.silent = True
-        self._expect_progress()
+            await self._give_way_at(at)
+
+    async def _give_way_at(self, count: int) -> None:
+        """Lets others go first, from time to time."""
+        if count % _IN_A_TURN == 0:
+            async with self._engine.turns.work(self._engine.tenant):
+                pass

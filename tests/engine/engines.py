@@ -1,5 +1,6 @@
 """Storage engines on the embedded store, without a server: what the tests in this folder look at."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from fetch.config import Settings
 from fetch.engine.engine import StorageEngine
 from fetch.engine.mutations import apply
 from fetch.engine.tenants import Tenants
-from fetch.engine.watch import Watcher
+from fetch.engine.watches.delivery import Delivery
+from fetch.engine.watches.feed import Watcher
 from fetch.stores.lmdb import LmdbStore
 from fetch.stores.protocol import Store
 from tests.engine.clocks import Clock
@@ -98,9 +100,25 @@ async def watch(engine: StorageEngine, key: bytes, range_end: bytes = b"", start
 async def take(engine: StorageEngine, watcher: Watcher) -> list[Event]:
     """The events that the watcher has not taken yet."""
     events: list[Event] = []
-    while True:
+    while not engine.watches.is_synced(watcher):
+        delivery = await engine.watches.take(watcher)
+        if delivery is None:
+            await asyncio.sleep(0)  # others read the log for it
+        else:
+            events.extend(told(delivery))
+    return events
+
+
+async def take_once(engine: StorageEngine, watcher: Watcher) -> list[Event]:
+    """What the watcher is told in one go; nothing if there is nothing to tell."""
+    while not engine.watches.is_synced(watcher):
         delivery = await engine.watches.take(watcher)
         if delivery is not None:
-            events.extend(WatchResponse.FromString(delivery.joined).events)
-        elif engine.watches.is_synced(watcher):
-            return events
+            return told(delivery)
+        await asyncio.sleep(0)
+    return []
+
+
+def told(delivery: Delivery) -> list[Event]:
+    """The events of a delivery."""
+    return list(WatchResponse.FromString(b"".join(delivery.frames)).events)

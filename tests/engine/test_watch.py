@@ -1,21 +1,23 @@
 """Watchers of one tenant: what is told to whom, and what is held in memory for those who do not ask."""
 
+from itertools import groupby
+
 import pytest
 
 from fetch.api.rpc_pb2 import RequestOp, TxnRequest
-from fetch.engine import watch as hub
 from fetch.engine.engine import StorageEngine
-from tests.engine.engines import delete, put, take, watch
+from fetch.engine.watches import feed, log
+from tests.engine.engines import delete, put, take, take_once, watch
 
 HELD = 10_000
-"""Bytes that a feed may hold here."""
+"""Bytes that the feeds of a tenant may hold here."""
 VALUE = b"x" * 1000
 PUTS = 50
 
 
 @pytest.fixture(autouse=True)
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_FEED_BYTES", HELD)
+    monkeypatch.setattr(feed, "BACKLOG_BYTES", HELD)
 
 
 async def test_a_watcher_is_told_what_happens_in_its_range(engine: StorageEngine) -> None:
@@ -59,11 +61,9 @@ async def test_a_slow_watcher_is_told_what_happens_while_it_catches_up(engine: S
     slow = await watch(engine, b"k", b"l")
     for number in range(PUTS):
         await put(engine, b"k%03d" % number, VALUE)
-    first = await engine.watches.take(slow)
+    first = await take_once(engine, slow)
     await delete(engine, b"k", b"l")
-    assert first is not None
-    told = sum(len(revision) for revision in first.revisions) + len(await take(engine, slow))
-    assert told == 2 * PUTS
+    assert len(first) + len(await take(engine, slow)) == 2 * PUTS
 
 
 async def test_a_slow_watcher_is_fed_from_memory_again_once_it_has_caught_up(engine: StorageEngine) -> None:
@@ -82,7 +82,7 @@ async def test_what_is_held_for_slow_watchers_is_bounded(engine: StorageEngine) 
         await put(engine, b"k", VALUE)
         if number % 3 == 0:
             await take(engine, watchers[number % len(watchers)])
-        held.extend(watcher.feed.size for watcher in watchers if watcher.feed is not None)
+        held.append(engine.watches._backlog.size)
     assert max(held) <= HELD
 
 
@@ -96,24 +96,22 @@ async def test_a_slow_watcher_does_not_delay_a_quick_one_of_the_same_range(engin
 
 
 async def test_a_page_of_the_log_does_not_split_a_revision(engine: StorageEngine) -> None:
-    keys = [b"k%03d" % number for number in range(hub._CHUNK // 2 + 50)]
+    keys = [b"k%03d" % number for number in range(log.PAGE_EVENTS // 2 + 50)]
     puts = [RequestOp(request_put={"key": key}) for key in keys]
     for _ in range(3):
         await engine.txn(TxnRequest(success=puts))
     watcher = await watch(engine, b"k", b"l", start_revision=2)
     sizes: list[int] = []
-    while (delivery := await engine.watches.take(watcher)) is not None:
-        sizes.extend(len(revision) for revision in delivery.revisions)
+    while told := await take_once(engine, watcher):
+        sizes.extend(len(list(events)) for _, events in groupby(told, lambda event: event.kv.mod_revision))
     assert sizes == [len(keys)] * 3
 
 
 async def test_a_revision_longer_than_a_page_is_told_whole(engine: StorageEngine) -> None:
-    puts = [RequestOp(request_put={"key": b"k%04d" % number}) for number in range(hub._CHUNK * 2 + 1)]
+    puts = [RequestOp(request_put={"key": b"k%04d" % number}) for number in range(log.PAGE_EVENTS * 2 + 1)]
     await engine.txn(TxnRequest(success=puts))
     watcher = await watch(engine, b"k", b"l", start_revision=2)
-    delivery = await engine.watches.take(watcher)
-    assert delivery is not None
-    assert [len(revision) for revision in delivery.revisions] == [len(puts)]
+    assert [event.kv.key for event in await take_once(engine, watcher)] == [put.request_put.key for put in puts]
 
 
 async def test_nothing_is_held_when_nobody_watches(engine: StorageEngine) -> None:
@@ -121,7 +119,7 @@ async def test_nothing_is_held_when_nobody_watches(engine: StorageEngine) -> Non
     await put(engine, b"k", VALUE)
     engine.watches.cancel_key_watch(watcher)
     await put(engine, b"k", VALUE)
-    assert (engine.watches.watchers, engine.watches._feeds) == (0, {})
+    assert (engine.watches.watchers, len(engine.watches._feeds), engine.watches.held) == (0, 0, 0)
 
 
 async def test_nothing_is_held_when_all_who_watch_have_been_left_behind(engine: StorageEngine) -> None:
@@ -129,4 +127,4 @@ async def test_nothing_is_held_when_all_who_watch_have_been_left_behind(engine: 
         await watch(engine, b"k", b"l")
     for _ in range(PUTS):
         await put(engine, b"k", VALUE)
-    assert (engine.watches.watchers, engine.watches._feeds) == (3, {})
+    assert (engine.watches.watchers, len(engine.watches._feeds), engine.watches.held) == (3, 0, 0)

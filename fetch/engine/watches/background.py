@@ -1,0 +1,58 @@
+"""What runs in the background for one tenant's watches: it survives whatever happens, and says so in the log."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from fetch.stores.protocol import StoreUnavailable
+
+RETRY_SECONDS = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+class Background:
+    """Tasks by name, one of each at a time. `failures` counts what nobody foresaw."""
+
+    def __init__(self, tenant: str) -> None:
+        self._tenant = tenant
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.failures = 0
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tasks
+
+    def run(self, name: str, body: Callable[[], Awaitable[None]]) -> None:
+        """Runs the body until it returns, unless it runs already. What it raises is logged, and it runs again.
+
+        Nothing comes between its return and its name being free.
+        """
+        if name not in self._tasks:
+            self._tasks[name] = asyncio.create_task(self._survive(name, body))
+
+    def cancel(self, name: str) -> None:
+        """Ends a task, if it runs."""
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+
+    async def close(self) -> None:
+        """Ends all tasks."""
+        tasks = list(self._tasks.values())
+        for name in list(self._tasks):
+            self.cancel(name)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _survive(self, name: str, body: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await body()
+            except StoreUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                self.failures += 1
+                logger.exception("%s of tenant %s failed, and is tried again", name, self._tenant)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                break
+        del self._tasks[name]
