@@ -32,8 +32,11 @@ _ALL_KEYS = b"\x00"
 _DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
 _EMPTY_RANGE = "mvcc: watcher range is empty"
 
-# how many requests a stream reads, or watches it serves or looks at, before it gives way
-_IN_A_TURN = 32
+# what a stream does before it gives way, in microseconds: what it reads, writes, and looks at
+_COST_OF_A_TURN = 1000
+_SERVED = 30
+_LOOKED_AT = 1
+_WATCHES_IN_A_TURN = 32
 _WATCHES_AT_ONCE = 8
 _MOST_ANSWERS = 1000
 """Answers that may wait to be written. etcd stops reading at 16."""
@@ -126,7 +129,7 @@ class _Stream:
     # what the client asks for
 
     async def _read(self) -> None:
-        requests = 0
+        cost = 0
         while (message := await self._call.read()) is not grpc.aio.EOF:
             request = WatchRequest.FromString(message)
             match request.WhichOneof("request_union"):
@@ -136,8 +139,7 @@ class _Stream:
                     await self._cancel(request.cancel_request.watch_id)
                 case "progress_request":
                     self._ask_for_progress()
-            requests += 1
-            await self._give_way_at(requests)  # a client may send many at once
+            cost = await self._give_way_after(cost + _SERVED)  # a client may send many at once
             while len(self._answers) >= _MOST_ANSWERS:
                 self._written = asyncio.get_running_loop().create_future()
                 await self._written
@@ -246,13 +248,14 @@ class _Stream:
             self._written.set_result(None)
 
     async def _write_all(self, messages: Sequence[bytes]) -> None:
-        for at, message in enumerate(messages, 1):
+        cost = 0
+        for message in messages:
             await self._call.write(message)
-            await self._give_way_at(at)
+            cost = await self._give_way_after(cost + _SERVED)
 
     async def _serve(self) -> None:
         """Serves some of the watches that are ready."""
-        ready, self._ready = self._ready[:_IN_A_TURN], self._ready[_IN_A_TURN:]
+        ready, self._ready = self._ready[:_WATCHES_IN_A_TURN], self._ready[_WATCHES_IN_A_TURN:]
         if len(ready) <= _WATCHES_AT_ONCE:
             for watch in ready:
                 await self._serve_watch(watch)
@@ -353,16 +356,17 @@ class _Stream:
             await self._write_answers()
         # what is promised is told first, and nothing behind it, so no answer speaks of less than the client has.
         # Watches that come meanwhile are announced behind the promise, which is none for them
-        revision = self._hub.position
-        for at, watch in enumerate(list(self._watches.values()), 1):
+        revision, cost = self._hub.position, 0
+        for watch in list(self._watches.values()):
             if watch.start > revision:
                 self._progress_asked = False
                 return
             while not watch.watcher.ended and not self._hub.is_synced(watch.watcher, revision):
                 await self._serve_watch(watch, revision)
+                cost += _SERVED
                 if watch.behind:
                     return  # it was left behind: once it has caught up, this begins anew
-            await self._give_way_at(at)
+            cost = await self._give_way_after(cost + _LOOKED_AT)
         self._progress_asked = False
         if self._watches:
             response = WatchResponse(watch_id=_NO_WATCH)
@@ -381,18 +385,21 @@ class _Stream:
     async def _notify(self) -> None:
         """Tells watches that asked for it, and of which nothing was heard for an interval, how far they are."""
         self._notices_due = False
-        for at, watch in enumerate(list(self._watches.values()), 1):
+        cost = 0
+        for watch in list(self._watches.values()):
             if watch.progress and watch.silent and self._hub.is_synced(watch.watcher):
                 revision = self._hub.position
                 if watch.start <= revision:
                     response = WatchResponse(watch_id=watch.id)
                     fill(response.header, self._engine, revision)
                     await self._call.write(response.SerializeToString())
+                    cost += _SERVED
             watch.silent = True
-            await self._give_way_at(at)
+            cost = await self._give_way_after(cost + _LOOKED_AT)
 
-    async def _give_way_at(self, count: int) -> None:
-        """Lets others go first, from time to time."""
-        if count % _IN_A_TURN == 0:
-            async with self._engine.turns.work(self._engine.tenant):
-                pass
+    async def _give_way_after(self, cost: int) -> int:
+        """Lets others go first when there was so much to do, in microseconds; what has been done since they could."""
+        if cost < _COST_OF_A_TURN:
+            return cost
+        async with self._engine.turns.work(self._engine.tenant):
+            return 0

@@ -6,7 +6,7 @@ import pytest
 
 from fetch.api import kv_pb2, rpc_pb2
 from tests.endpoints import requests as op
-from tests.endpoints.client import FROM_KEY, Client
+from tests.endpoints.client import FROM_KEY, Client, WatchStream
 
 PUT, DELETE = kv_pb2.Event.PUT, kv_pb2.Event.DELETE
 
@@ -559,6 +559,54 @@ def test_a_cancelled_start_does_not_disturb_other_watches(client: Client) -> Non
         assert watch.receive().watch_id == 1
 
 
+def watch_that_compaction_ends(client: Client, watch: WatchStream, watch_id: int) -> None:
+    """A watch that has been told that its start is compacted."""
+    start = client.put(b"a").header.revision
+    client.compact(client.put(b"a").header.revision)
+    watch.create(b"a", start_revision=start, watch_id=watch_id)
+    assert watch.receive().compact_revision
+
+
+def test_cancelling_a_watch_that_compaction_has_ended_is_answered(client: Client) -> None:
+    with client.watch() as watch:
+        watch_that_compaction_ends(client, watch, 5)
+        watch.cancel(5)
+        answer = watch.receive()
+    assert answer == rpc_pb2.WatchResponse(header=answer.header, watch_id=5, canceled=True)
+    assert answer.header.revision > 0
+
+
+def test_the_number_of_a_watch_that_compaction_has_ended_stays_taken(client: Client) -> None:
+    with client.watch() as watch:
+        watch_that_compaction_ends(client, watch, 5)
+        answer = watch.create(b"b", watch_id=5)
+    assert (answer.canceled, answer.cancel_reason) == (True, "mvcc: duplicate watch ID provided on the WatchStream")
+
+
+def test_the_number_of_a_watch_that_compaction_has_ended_is_free_once_it_is_cancelled(client: Client) -> None:
+    with client.watch() as watch:
+        watch_that_compaction_ends(client, watch, 5)
+        watch.cancel(5)
+        watch.receive()
+        assert not watch.create(b"b", watch_id=5).canceled
+        client.put(b"b")
+        assert keys(watch.events(1)) == [b"b"]
+
+
+def test_a_number_that_is_cancelled_and_used_anew_sees_what_its_new_watch_is_for(client: Client) -> None:
+    with client.watch() as watch:
+        watch.create(b"a", watch_id=5)
+        client.put(b"a")
+        watch.cancel(5)
+        responses = [watch.receive()]
+        while not responses[-1].canceled:
+            responses.append(watch.receive())
+        watch.create(b"b", watch_id=5)
+        client.put(b"a")
+        client.put(b"b")
+        assert keys(watch.events(1)) == [b"b"]
+
+
 @pytest.mark.since(3, 6, "a negative start revision watches the present")
 def test_a_negative_start_revision_is_refused(client: Client) -> None:
     revision = client.revision()
@@ -631,6 +679,20 @@ def test_a_progress_request_is_not_answered_before_a_future_start(client: Client
         assert watch.receive().watch_id == -1
         client.put(b"b")
         assert watch.receive().watch_id == 2
+
+
+@pytest.mark.since(3, 6, "a progress request does not ask whether its watches are up to date")
+def test_a_progress_request_is_not_answered_beside_a_watch_that_compaction_has_ended(client: Client) -> None:
+    with client.watch() as watch:
+        watch_that_compaction_ends(client, watch, 5)
+        watch.create(b"b", watch_id=6)
+        watch.request_progress()
+        watch.cancel(5)
+        assert watch.receive().canceled
+        watch.request_progress()
+        assert watch.receive().watch_id == -1
+        client.put(b"b")
+        assert watch.receive().watch_id == 6
 
 
 @pytest.mark.since(3, 6, "a progress request is answered whatever watches there are")
