@@ -20,12 +20,10 @@ from fetch.api.rpc_pb2 import WatchCreateRequest, WatchRequest, WatchResponse
 from fetch.chain import Call
 from fetch.config import Settings
 from fetch.engine.engine import StorageEngine
-from fetch.engine.records import varint
 from fetch.engine.turns import Work
-from fetch.engine.watches.delivery import Delivery
 from fetch.engine.watches.feed import MESSAGE_BYTES, Watcher
 from fetch.services.streams import Streams
-from fetch.services.wire import fill, framed_header, tenant_of
+from fetch.services.wire import fill, framed_header, tenant_of, watch_answers
 
 _NO_WATCH = -1
 _ALL_KEYS = b"\x00"
@@ -40,12 +38,6 @@ _WATCHES_IN_A_TURN = 32
 _WATCHES_AT_ONCE = 8
 _MOST_ANSWERS = 1000
 """Answers that may wait to be written. etcd stops reading at 16."""
-
-_JOINED_AT_ONCE = 4 << 20
-
-# tags of WatchResponse
-_WATCH_ID = b"\x10"
-_FRAGMENT = b"\x38\x01"
 
 
 class Watch:
@@ -296,7 +288,8 @@ class _Stream:
         if watch.behind or self._hub.has_more(watcher):
             self._happened(watcher)
         # what was taken is told even if the watch has been cancelled meanwhile: the answer to that comes behind it
-        return await self._messages(watch, delivery)
+        start = framed_header(self._engine, delivery.revision)
+        return await watch_answers(start, watch.id, delivery, self._fragment_bytes if watch.fragment else None)
 
     async def _compacted(self, watch: _Watch) -> list[bytes]:
         """Ends a watch of which compaction has overtaken the position. Its ID stays taken until the client cancels."""
@@ -314,26 +307,6 @@ class _Stream:
         behind = watch.watcher.feed is None and not watch.watcher.ended
         self._behind += behind - watch.behind
         watch.behind = behind
-
-    async def _messages(self, watch: _Watch, delivery: Delivery) -> Iterator[bytes]:
-        """The delivery as messages: one, unless it is a large revision and the watch takes fragments."""
-        start = framed_header(self._engine, delivery.revision) + (_WATCH_ID + varint(watch.id) if watch.id else b"")
-        if watch.fragment and delivery.size >= self._fragment_bytes:
-            return self._fragments(start, delivery.frames)
-        parts = [start, *delivery.frames]
-        if delivery.size > _JOINED_AT_ONCE:  # one revision, which may be of any size: the loop does not wait for it
-            return iter([await asyncio.to_thread(b"".join, parts)])
-        return iter([b"".join(parts)])
-
-    def _fragments(self, start: bytes, frames: Sequence[bytes]) -> Iterator[bytes]:
-        """Messages of bounded size, each made when the one before has been written."""
-        at = 0
-        while at < len(frames):
-            first, size = at, 0
-            while at < len(frames) and (at == first or size + len(frames[at]) < self._fragment_bytes):
-                size += len(frames[at])
-                at += 1
-            yield b"".join([start, _FRAGMENT if at < len(frames) else b"", *frames[first:at]])
 
     # progress
 

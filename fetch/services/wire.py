@@ -2,6 +2,7 @@
 
 import asyncio
 import zlib
+from collections.abc import Iterator, Sequence
 
 import grpc
 
@@ -10,9 +11,13 @@ from fetch.chain import Call
 from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.engine import StorageEngine
 from fetch.engine.records import varint
+from fetch.engine.watches.delivery import Delivery
 from fetch.errors import Refused
 
 RAFT_TERM = 2
+
+_WATCH_ID = b"\x10"
+_FRAGMENT = b"\x38\x01"
 
 _JOINED_AT_ONCE = 8 << 20
 
@@ -67,3 +72,27 @@ def _join(parts: list[bytes]) -> bytes:
     while parts:  # one by one: another thread can have the lock between two of them
         parts.pop()
     return whole
+
+
+async def watch_answers(
+    header: bytes, watch_id: int, delivery: Delivery, fragment_bytes: int | None
+) -> Iterator[bytes]:
+    """The WatchResponse that tells of a delivery; where fragments are taken, as many as a large revision needs.
+
+    Each fragment is made when it is asked for.
+    """
+    start = header + (_WATCH_ID + varint(watch_id) if watch_id else b"")
+    if fragment_bytes is not None and delivery.size >= fragment_bytes:
+        return _fragments(start, delivery.frames, fragment_bytes)
+    # more than a little is one revision, which may be of any size
+    return iter([await joined([start, *delivery.frames], delivery.size)])
+
+
+def _fragments(start: bytes, frames: Sequence[bytes], most: int) -> Iterator[bytes]:
+    at = 0
+    while at < len(frames):
+        first, size = at, 0
+        while at < len(frames) and (at == first or size + len(frames[at]) < most):
+            size += len(frames[at])
+            at += 1
+        yield b"".join([start, _FRAGMENT if at < len(frames) else b"", *frames[first:at]])

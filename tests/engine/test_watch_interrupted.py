@@ -141,7 +141,9 @@ async def test_a_watch_is_told_when_compaction_overtakes_it_while_the_log_is_rea
     taking = asyncio.create_task(take(engine, watcher))
     rows = store.rows
     await until(lambda: store.rows >= rows + 2)
-    await engine.compact(last, physical=True)
+    await store.hold()
+    await engine.compact(last, physical=False)
+    store.open.set()
     with pytest.raises(errors.Compacted):
         await taking
 

@@ -48,11 +48,19 @@ class Background:
             try:
                 await body()
             except StoreUnavailable:
-                await asyncio.sleep(RETRY_SECONDS)
-            except Exception:
-                self.failures += 1
-                logger.exception("%s of tenant %s failed, and is tried again", name, self._tenant)
-                await asyncio.sleep(RETRY_SECONDS)
+                pass
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                self._failed(name, error)  # what it awaited was cancelled, not this task
+            except Exception as error:  # noqa: BLE001  nothing ends it but its own cancellation
+                self._failed(name, error)
             else:
                 break
+            await asyncio.sleep(RETRY_SECONDS)
         del self._tasks[name]
+
+    def _failed(self, name: str, error: BaseException) -> None:
+        self.failures += 1
+        logger.error("%s of tenant %s failed, and is tried again", name, self._tenant, exc_info=error)

@@ -7,7 +7,9 @@ from fetch.engine.records import StoredEvent
 from fetch.engine.turns import Work
 from fetch.engine.watches.feed import MESSAGE_BYTES, Feed, Joined, Watcher
 
+# what is made in one go: events, and bytes
 _FRAMED_AT_ONCE = 200
+_BYTES_AT_ONCE = 1 << 20
 
 
 @dataclass(slots=True)
@@ -23,16 +25,24 @@ class Delivery:
 async def framed(events: list[StoredEvent], watcher: Watcher, revision: int, work: Work | None) -> Delivery:
     """Events as the watcher wants them. In slices, if it is work."""
     frames: list[bytes] = []
-    for start in range(0, len(events), _FRAMED_AT_ONCE):
-        if work is not None and work.is_spent():
-            await work.give_way()
-        frames += [event.framed(previous=watcher.prev_kv) for event in events[start : start + _FRAMED_AT_ONCE]]
-    return Delivery(frames, len(events), sum(map(len, frames)), max(revision, events[-1].revision))
+    size = framed_size = 0
+    for event in events:
+        frame = event.framed(previous=watcher.prev_kv)
+        frames.append(frame)
+        size += len(frame)
+        if work is not None and (not len(frames) % _FRAMED_AT_ONCE or size - framed_size > _BYTES_AT_ONCE):
+            framed_size = size
+            if work.is_spent():
+                await work.give_way()
+    return Delivery(frames, len(events), size, max(revision, events[-1].revision))
 
 
 def is_long(feed: Feed, watcher: Watcher, revision: int, limit: int) -> bool:
     """Whether it takes long to make what the watcher is to be told."""
-    return feed.ahead - watcher.taken > _FRAMED_AT_ONCE and _kept(feed, watcher, revision, limit) is None
+    start, end = watcher.taken, feed.ahead
+    if end - start == 1 or _kept(feed, watcher, revision, limit) is not None:
+        return False
+    return end - start > _FRAMED_AT_ONCE or sum(len(e.encoded) for e in feed.between(start, end)) > _BYTES_AT_ONCE
 
 
 async def take_from(

@@ -116,6 +116,7 @@ class FanOut:
         self._due: deque[Group] = deque()
         self._waking: Iterator[Watcher] | None = None
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._reached: deque[asyncio.Future[None]] = deque()
         self.position = self.received = revision
 
     def receive(self, revision: int, events: list[StoredEvent] | None) -> None:
@@ -148,10 +149,12 @@ class FanOut:
         """Nothing will be handed on any more."""
         self._queue.clear()
         self._reach(1 << 63)
+        while self._reached:
+            _wake(self._reached.popleft())
 
     def steps(self) -> Iterator[float]:
         """Hands on what there is, a little at a time; yields what each step cost, in microseconds."""
-        while self._queue or self._due or self._waking is not None:
+        while self._queue or self._due or self._waking is not None or self._reached:
             while self._queue:
                 revision, events, _ = self._queue[0]
                 yield from self._leave_all(revision) if events is None else self._hand_on(events)
@@ -170,8 +173,8 @@ class FanOut:
         for awaited, reached in waiting:
             if awaited > revision:
                 self._waiting.append((awaited, reached))
-            elif not reached.done():
-                reached.set_result(None)
+            else:
+                self._reached.append(reached)
 
     def _hand_on(self, events: list[StoredEvent]) -> Iterator[float]:
         layout, feeds = self._layout, self._feeds
@@ -224,6 +227,10 @@ class FanOut:
 
     def _wake_some(self) -> Iterator[float]:
         woken = 0
+        while woken < _WOKEN_IN_A_STEP and self._reached:
+            _wake(self._reached.popleft())
+            woken += 1
+            yield _WAKE
         while woken < _WOKEN_IN_A_STEP and (watcher := self._next_to_wake()) is not None:
             if watcher.listener(watcher):
                 woken += 1
@@ -251,3 +258,8 @@ def _members(group: Group) -> Iterator[Watcher]:
     for watcher in list(group.watchers):
         if watcher in group.watchers:
             yield watcher
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
