@@ -34,7 +34,7 @@ _EMPTY_RANGE = "mvcc: watcher range is empty"
 _COST_OF_A_TURN = 1000
 _SERVED = 30
 _LOOKED_AT = 1
-_WATCHES_IN_A_TURN = 32
+_MESSAGES_IN_A_TURN = 64
 _WATCHES_AT_ONCE = 8
 _MOST_ANSWERS = 1000
 """Answers that may wait to be written. etcd stops reading at 16."""
@@ -97,6 +97,7 @@ class _Stream:
         self._not_to_promise: dict[_Watch, None] = {}
         # lists and futures, since an idle stream costs memory: a deque or an asyncio.Event takes 760 bytes
         self._ready: list[_Watch] = []
+        self._serving: list[_Watch] = []
         self._answers: list[bytes] = []
         self._progress_asked = False
         self._notices_due = False
@@ -163,7 +164,8 @@ class _Stream:
         response.watch_id = watch_id
         fill(response.header, self._engine, self._hub.received if request.start_revision else watcher.position)
         self._send(response)
-        self._happened(watcher)
+        if watch.behind or self._hub.has_more(watcher):
+            self._happened(watcher)
 
     def _refusal(self, request: WatchCreateRequest) -> str:
         if request.start_revision < 0:
@@ -220,10 +222,10 @@ class _Stream:
 
     async def _write(self) -> None:
         while True:
-            # a watch is ready after the answer that it exists: so that is written first
+            # a watch is ready after the answer that it exists: that is written before the watch is looked at
             if self._answers:
                 await self._write_answers()
-            elif self._ready:
+            elif self._ready or self._serving:
                 await self._serve()
             elif self._notices_due:
                 await self._notify()
@@ -247,19 +249,20 @@ class _Stream:
 
     async def _serve(self) -> None:
         """Serves some of the watches that are ready."""
-        ready, self._ready = self._ready[:_WATCHES_IN_A_TURN], self._ready[_WATCHES_IN_A_TURN:]
-        if len(ready) <= _WATCHES_AT_ONCE:
-            for watch in ready:
-                await self._serve_watch(watch)
+        if not self._serving:
+            self._serving, self._ready = self._ready[::-1], []
+        serving = self._serving
+        if len(serving) <= _WATCHES_AT_ONCE:
+            while serving:
+                await self._serve_watch(serving.pop())
             return
         messages: list[bytes] = []
         size = 0
         async with self._engine.turns.work(self._engine.tenant) as work:
-            while ready and size < MESSAGE_BYTES and not work.is_spent():
-                for message in await self._take(ready.pop(0), work=work):
+            while serving and size < MESSAGE_BYTES and len(messages) < _MESSAGES_IN_A_TURN and not work.is_spent():
+                for message in await self._take(serving.pop(), work=work):
                     messages.append(message)
                     size += len(message)
-        self._ready[:0] = ready
         # no work is under way while the client reads or does not
         for message in messages:
             await self._call.write(message)

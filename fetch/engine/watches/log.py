@@ -11,7 +11,7 @@ PAGE_EVENTS = 1000
 """A page ends with the revision that reaches so many events, or so many bytes."""
 
 PAGE_BYTES = 1 << 20
-_ROWS = 200
+_ROWS = 250
 _EVENT_BYTES = 200
 
 
