@@ -8,7 +8,7 @@ RUST := $(wildcard transport/Cargo.* transport/pyproject.toml transport/src/*.rs
 RUST_IS_NEW_ENOUGH := rustc --version 2>/dev/null | awk '{ split($$2, v, "."); exit !(v[1] > 1 || v[2] >= 85) } END { if (!NR) exit 1 }'
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: run test test-kube peers bench certs observe wheels clean
+.PHONY: run test test-kube simulate peers bench certs observe wheels clean
 
 run: $(VENV)/installed $(VENV)/transport certs
 	$(BIN)/fetch serve --cert-file certs/server.crt --key-file certs/server.key --trusted-ca-file certs/ca.crt --data-dir data
@@ -23,6 +23,10 @@ test: $(VENV)/installed-test $(VENV)/transport
 # a real kube-apiserver, with every transport that is installed, with one worker and with two
 test-kube: $(VENV)/installed-test $(VENV)/transport
 	@$(BIN)/python -m tests --minutes 240 kube
+
+# FoundationDB, daemons and clients in one process, with whatever may befall them: SEEDS of it, from SEED on
+simulate: $(VENV)/installed-test
+	@$(BIN)/python -m tests.simulation $(or $(SEED),0) $(or $(SEEDS),1000)
 
 # the real programs that tests and the benchmark use, as PEERS names them or all, built with Go outside of the tree
 peers:

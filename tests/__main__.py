@@ -70,6 +70,7 @@ PARTS = (
     Part("lint", ("-m", "ruff", "check", ".")),
     Part("format", ("-m", "ruff", "format", "--check", ".")),
     Part("types", ("-m", "mypy")),
+    Part("simulation", ("-m", "tests.simulation", "0", "200")),
     _pytest("grpcio", "--ignore=tests/kube", transport="grpcio"),
     _pytest("native", "--ignore=tests/kube", "--without-etcd", transport="native"),
     _pytest("transport", "-c", "transport/pyproject.toml", "--timeout=300", "transport/tests", transport="native"),

@@ -7,6 +7,7 @@ group of reads, all groups share one C callback, and whatever becomes ready toge
 
 import asyncio
 import ctypes
+import functools
 import re
 import struct
 from collections import deque
@@ -61,11 +62,21 @@ class Binding:
         self._length = ctypes.c_int()
         self._rows = ctypes.POINTER(self.fdb.impl.KeyValueStruct)()
 
-    def begin(self) -> Any:
-        """A transaction. Its reads do not see its own writes: what needs that keeps them itself."""
+    def begin(self, *, reads_own_writes: bool = False) -> Any:
+        """A transaction. Usually its reads do not see its own writes: what needs that keeps them itself."""
         transaction = self.database.create_transaction()
-        transaction.options.set_read_your_writes_disable()
+        if not reads_own_writes:
+            transaction.options.set_read_your_writes_disable()
         return transaction
+
+    async def open_directory(self, path: Sequence[str]) -> bytes:
+        """The prefix of a directory, which is made if there is none. The directory layer blocks, so it has a thread.
+
+        :raises FDBError:
+        """
+        create = functools.partial(self.fdb.directory.create_or_open, self.database, tuple(path))
+        directory = await self._loop.run_in_executor(None, create)
+        return bytes(directory.key())
 
     async def ready(self, future: Any) -> None:
         """Returns when the future is ready; whether with a value or an error is for whoever takes it to find out."""

@@ -13,7 +13,6 @@ The directory layer's prefixes are packed integers, so none begins as a packed s
 
 import asyncio
 import contextlib
-import functools
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -62,14 +61,11 @@ class FoundationDBStore:
         return cls(Binding(cluster_file))
 
     async def open_tenant(self, name: str) -> bytes:
-        """See `Store.open_tenant`. The directory layer's calls block, so they run in a thread."""
-        binding = self._binding
-        create = functools.partial(binding.fdb.directory.create_or_open, binding.database, (_DIRECTORY, name))
+        """See `Store.open_tenant`."""
         try:
-            directory = await asyncio.get_running_loop().run_in_executor(None, create)
+            return await self._binding.open_directory((_DIRECTORY, name))
         except self._error as error:
-            raise as_store_error(binding.fdb, error) from error
-        return bytes(directory.key())
+            raise as_store_error(self._binding.fdb, error) from error
 
     def snapshot(self) -> "FoundationDBSnapshot":
         """See `Store.snapshot`. Expires after five seconds. Its version is the newest at the first read."""
@@ -90,7 +86,7 @@ class FoundationDBStore:
     async def changed(self, key: bytes, value: bytes | None) -> None:
         """See `Store.changed`. A watch, which takes a transaction of its own and nothing while it waits."""
         binding = self._binding
-        transaction = binding.database.create_transaction()
+        transaction = binding.begin(reads_own_writes=True)  # a watch is none of a transaction that does not
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 with FoundationDBSnapshot(binding, self._parts) as snapshot:

@@ -43,6 +43,10 @@ class Etcd:
         major, minor, *_ = self.release.split(".")
         return int(major), int(minor)
 
+    @property
+    def is_durable(self) -> bool:
+        return True
+
     @contextmanager
     def start(self, directory: Path, flags: Flags = ()) -> Iterator["EtcdServer"]:
         """Starts a cluster of one over the data in `directory`."""

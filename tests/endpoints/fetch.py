@@ -18,11 +18,12 @@ from tests.endpoints.process import Process, free_port
 from tests.endpoints.server import CHANNEL_OPTIONS, Flags, Missing
 
 SERVE = (sys.executable, "-m", "fetch", "serve")
+SERVE_SIMULATED = (sys.executable, "-m", "tests.simulation.serve", "serve")
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """fetch on one of its stores: `embedded`, or `fdb` with the cluster file."""
+    """fetch on one of its stores: `embedded`, `fdb` with the cluster file, or `simulated`: a FoundationDB in memory."""
 
     store: str
     cluster_file: Path | None = None
@@ -39,13 +40,22 @@ class Fetch:
     def version(self) -> tuple[int, int]:
         return 3, 7
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether data outlives the daemon."""
+        return self.store != "simulated"
+
+    @property
+    def command(self) -> Sequence[str]:
+        return SERVE if self.is_durable else SERVE_SIMULATED
+
     @contextmanager
     def start(self, directory: Path, flags: Flags = (), listeners: Sequence[str] = ()) -> Iterator["FetchServer"]:
         """Starts a daemon, with `listeners` besides its own; `directory` holds the embedded store and certificates."""
         directory.mkdir(parents=True, exist_ok=True)
         address = f"127.0.0.1:{free_port()}"
         urls = ",".join([f"https://{address}", *listeners])
-        command = [*SERVE, f"--listen-client-urls={urls}", *self.tls_flags(directory)]
+        command = [*self.command, f"--listen-client-urls={urls}", *self.tls_flags(directory)]
         command += [*self.store_flags(directory), *flags]
         with Process(command, directory / "fetch.log") as process:
             server = FetchServer(self, process, address, directory)
@@ -67,6 +77,8 @@ class Fetch:
     def store_flags(self, directory: Path) -> list[str]:
         if self.cluster_file:
             return [f"--fdb-cluster-file={self.cluster_file}"]
+        if not self.is_durable:
+            return ["--fdb-cluster-file=simulated"]
         return [f"--data-dir={directory / 'data'}"]
 
     def new_tenant(self) -> str:
@@ -122,5 +134,5 @@ def _on_foundationdb() -> Fetch | Missing:
     return Fetch("fdb", Path(cluster_file))
 
 
-STORES = (Fetch("embedded"), _on_foundationdb())
+STORES = (Fetch("embedded"), Fetch("simulated"), _on_foundationdb())
 """fetch on each of its stores."""

@@ -60,6 +60,11 @@ class Endpoint(Protocol):
         """The etcd release, major and minor, whose behaviour it promises."""
         ...
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether data outlives the server."""
+        ...
+
     def start(self, directory: Path, flags: Flags = ()) -> AbstractContextManager[Server]:
         """Starts a server over the data in `directory`, which is created when there is none."""
         ...

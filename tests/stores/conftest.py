@@ -1,16 +1,20 @@
 """The stores that the suite runs on, and a FoundationDB of its own for what a shared one must not suffer."""
 
+import random
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from fetch.stores.fdb_binding import Binding
 from fetch.stores.foundationdb import FoundationDBStore
 from fetch.stores.lmdb import LmdbStore
 from fetch.stores.protocol import Store
 from tests.endpoints import foundationdb
 from tests.endpoints.foundationdb import FdbServer
+from tests.simulation.binding import SimulatedBinding
+from tests.simulation.cluster import Cluster
 
 
 @pytest.fixture(scope="session")
@@ -33,12 +37,22 @@ def server(tmp_path: Path) -> Iterator[FdbServer]:
         yield running
 
 
-@pytest.fixture(params=["lmdb", "foundationdb"])
+@pytest.fixture(params=["simulated", "real"])
+def binding(request: pytest.FixtureRequest) -> Binding:
+    """A client of a cluster in memory, and of a real one: what the model says is what FoundationDB does."""
+    if request.param == "simulated":
+        return SimulatedBinding(Cluster(random.Random(1)))
+    return Binding(request.getfixturevalue("cluster_file"))
+
+
+@pytest.fixture(params=["lmdb", "simulated", "foundationdb"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    """Each store in turn."""
+    """Each store in turn, the one on FoundationDB with a simulated and a real cluster."""
     opened: Store
     if request.param == "lmdb":
         opened = LmdbStore(tmp_path)
+    elif request.param == "simulated":
+        opened = FoundationDBStore(SimulatedBinding(Cluster(random.Random(1))))
     else:
         opened = FoundationDBStore.open(request.getfixturevalue("cluster_file"))
     yield opened
@@ -46,9 +60,9 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 @pytest.fixture
-async def fdb_store(cluster_file: Path) -> AsyncIterator[FoundationDBStore]:
+async def fdb_store(binding: Binding) -> AsyncIterator[FoundationDBStore]:
     """The store on FoundationDB."""
-    opened = FoundationDBStore.open(cluster_file)
+    opened = FoundationDBStore(binding)
     yield opened
     await opened.close()
 

@@ -1,0 +1,198 @@
+"""One run: daemons on a cluster, clients of several tenants, and whatever may befall them, all decided by a seed."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fetch.api.kv_pb2 import Event
+from fetch.api.rpc_pb2 import RangeRequest, RangeResponse
+from fetch.engine.layout import FIRST_REVISION, Layout
+from tests.simulation import clients, loop
+from tests.simulation.cluster import VERSIONS_PER_SECOND, Cluster, Faults
+from tests.simulation.daemon import CallError, Daemon, Machine, task_factory
+from tests.simulation.history import BrokenGuaranteeError, Watched, check
+
+QUIET_SECONDS = 60.0
+LATE_EXPIRY_SECONDS = 20.0
+_HARSH = Faults(
+    most_delay=0.02,
+    read=0.01,
+    conflict=0.02,
+    unknown_done=0.02,
+    unknown_not_done=0.02,
+    unknown_late=0.01,
+    spurious_watch=0.1,
+)
+
+
+@dataclass(slots=True)
+class World:
+    """The daemons that run, and what has been written to the log of events of whom, when."""
+
+    chance: random.Random
+    cluster: Cluster
+    machines: Sequence[Machine]
+    daemons: list[Daemon] = field(default_factory=list)
+    started: int = 0
+
+    async def start_daemon(self) -> None:
+        """Starts one more. It runs in a task of its own, so that what it starts is told apart."""
+        self.started += 1
+        daemon = Daemon(f"daemon-{self.started}", self.cluster, self.chance.choice(self.machines))
+        await asyncio.create_task(daemon.start())
+        self.daemons.append(daemon)
+
+    def serving(self) -> list[Daemon]:
+        """Where clients may connect to."""
+        return [daemon for daemon in self.daemons if daemon.alive]
+
+    async def befall(self, seconds: float) -> None:
+        """Lets one thing after the other happen to daemons and cluster, for so long."""
+        chance = self.chance
+        ends = clients.now() + seconds
+        while clients.now() < ends:
+            await asyncio.sleep(chance.uniform(0.5, 4))
+            match chance.choice(("kill", "stop", "cut", "away", "harsh", "calm", "more")):
+                case "kill":
+                    await self._replace(chance.choice(self.serving()), gently=False)
+                case "stop":
+                    await self._replace(chance.choice(self.serving()), gently=True)
+                case "cut":
+                    daemon = chance.choice(self.serving())
+                    daemon.binding.cut_off = True
+                    await asyncio.sleep(chance.uniform(0.1, 8))
+                    daemon.binding.cut_off = not daemon.alive
+                case "away":
+                    self.cluster.away = True
+                    await asyncio.sleep(chance.uniform(0.1, 7))
+                    self.cluster.away = False
+                case "harsh":
+                    self.cluster.faults = _HARSH
+                case "calm":
+                    self.cluster.faults = Faults()
+                case "more" if len(self.serving()) < 4:
+                    await self.start_daemon()
+
+    async def _replace(self, daemon: Daemon, *, gently: bool) -> None:
+        if len(self.serving()) == 1:
+            await self.start_daemon()
+        if gently:
+            await daemon.stop()
+        else:
+            daemon.kill()
+        self.daemons.remove(daemon)
+        await asyncio.sleep(self.chance.uniform(0, 2))
+        if len(self.serving()) < 2:
+            await self.start_daemon()
+
+
+def simulate(seed: int) -> str:
+    """Runs one seed; what it was, in a line.
+
+    :raises BrokenGuaranteeError: :raises AssertionError: fetch did what etcd would not
+    """
+    chance = random.Random(seed)
+
+    async def main() -> str:
+        asyncio.get_running_loop().set_task_factory(task_factory)
+        return await _run(chance)
+
+    return loop.run(seed, main())
+
+
+async def _run(chance: random.Random) -> str:
+    written: dict[bytes, tuple[int, bytes]] = {}
+    cluster = Cluster(random.Random(chance.random()), wrote=lambda key, value, at: written.setdefault(key, (at, value)))
+    machines = [Machine(chance.randbytes(16), chance.uniform(0, 1e6)) for _ in range(chance.randint(1, 3))]
+    world = World(chance, cluster, machines)
+    for _ in range(chance.randint(1, 3)):
+        await world.start_daemon()
+    tenants = [
+        clients.Tenant(f"tenant-{number}", chance, world.serving) for number in range(1 if chance.random() < 0.6 else 2)
+    ]
+    seconds = chance.uniform(3, 20)
+    watching = [asyncio.create_task(_watch(tenant, seconds)) for tenant in tenants for _ in range(chance.randint(1, 4))]
+    working = [clients.work(tenant, seconds) for tenant in tenants for _ in range(chance.randint(1, 5))]
+    if chance.random() < 0.8:
+        working.append(world.befall(seconds))
+    async with asyncio.TaskGroup() as group:
+        for task in working:
+            group.create_task(task)
+    cluster.faults, cluster.away = Faults(), False
+    for daemon in world.daemons:
+        daemon.binding.cut_off = False
+    for tenant in tenants:
+        await _check(world, tenant, written, watching)
+    for watch in watching:
+        watch.cancel()
+    await asyncio.gather(*watching, return_exceptions=True)
+    await asyncio.gather(*(daemon.stop() for daemon in world.serving()))
+    writes = sum(len(tenant.history.writes) for tenant in tenants)
+    reads = sum(len(tenant.history.reads) for tenant in tenants)
+    watches = sum(len(tenant.history.watches) for tenant in tenants)
+    return f"{world.started} daemons, {writes} writes, {reads} reads, {watches} watches, {clients.now():.0f} s"
+
+
+async def _watch(tenant: clients.Tenant, seconds: float) -> None:
+    """Watches from somewhere on, now or later, over whatever happens."""
+    await asyncio.sleep(tenant.chance.uniform(0, seconds / 2))
+    watches = []
+    for _ in range(tenant.chance.randint(1, 3)):
+        start = tenant.chance.choice((0, 1, FIRST_REVISION + 1, tenant.newest))
+        begin, end = tenant.chance.choice(clients.SPANS)
+        watches.append(Watched(begin, end, start, start))
+    tenant.history.watches += watches
+    await clients.watch(tenant, watches)
+
+
+async def _check(
+    world: World,
+    tenant: clients.Tenant,
+    written: dict[bytes, tuple[int, bytes]],
+    watching: Sequence["asyncio.Task[None]"],
+) -> None:
+    """Waits until all is quiet, then holds what the clients were told against the log."""
+    ends = clients.now() + QUIET_SECONDS
+    newest = 0
+    while clients.now() < ends:
+        await asyncio.sleep(1)
+        for watch in watching:
+            if watch.done():
+                watch.result()
+        try:
+            newest = (await tenant.daemon().call(
+                tenant.name, clients.KV + "Range", RangeRequest(key=b"/none"), RangeResponse
+            )).header.revision  # fmt: skip
+        except CallError:
+            continue
+        leased = any(lease.until > clients.now() - LATE_EXPIRY_SECONDS for lease in tenant.leased)
+        if not leased and all(watched.compacted or watched.next > newest for watched in tenant.history.watches):
+            break
+    prefix = await world.serving()[0].binding.open_directory(("fetch", tenant.name))
+    layout = Layout(prefix, b"\x02fetch\x00")
+    log: dict[int, list[Event]] = {}
+    times: dict[int, float] = {}
+    for row in sorted(row for row in written if layout.events <= row < layout.events_end):
+        at, encoded = written[row]
+        revision = layout.unpack_event(row)
+        log.setdefault(revision, []).append(Event.FromString(encoded))
+        times[revision] = at / VERSIONS_PER_SECOND
+    check(tenant.history, sorted(log.items()), FIRST_REVISION)
+    _check_leases(tenant, log, times)
+
+
+def _check_leases(tenant: clients.Tenant, log: dict[int, list[Event]], times: dict[int, float]) -> None:
+    deleted = {
+        event.kv.key: times[revision]
+        for revision, events in log.items()
+        for event in events
+        if event.type == Event.DELETE
+    }
+    put = {event.kv.key for events in log.values() for event in events if event.type == Event.PUT}
+    for leased in tenant.leased:
+        gone = deleted.get(leased.key)
+        if leased.key in put and gone is None:
+            raise BrokenGuaranteeError(f"{leased} has never expired")
+        if gone is not None and gone < leased.until:
+            raise BrokenGuaranteeError(f"{leased} expired at {gone}")
