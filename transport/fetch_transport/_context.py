@@ -40,7 +40,7 @@ class Flusher(Protocol):
 class Context(grpc.aio.ServicerContext[Any, Any]):
     """What a handler can know of its call and say to it.
 
-    Beside grpcio's promises: `write` returns at once while the transport has room for the message (256 KiB of a call)
+    Beside grpcio's promises: `write` returns at once while the transport has room for the message (64 KiB of a call)
     and waits for it otherwise; `set_compression` and `disable_next_message_compression` change nothing, since
     responses are never compressed.
     """
@@ -244,7 +244,7 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         return self._call.time_remaining()  # type: ignore[return-value]
 
     def add_done_callback(self, callback: Callable[["Context"], None]) -> None:
-        """Calls back with this context when the handler has ended."""
+        """Calls back with this context when all that the handler has said is sent, or the client has gone."""
         if self._callbacks is None:
             self._callbacks = []
         self._callbacks.append(callback)
@@ -324,6 +324,10 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         self._over = True
         self._wake(self._reader)
         self._wake(self._writer)
+
+    def has_callbacks(self) -> bool:
+        """Whether somebody waits to hear that the call has ended."""
+        return self._callbacks is not None
 
     def take_callbacks(self) -> list[Callable[["Context"], None]]:
         """The callbacks, which are called once."""

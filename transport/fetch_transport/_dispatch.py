@@ -5,25 +5,30 @@ import contextlib
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+import secrets
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import grpc
 
 from fetch_transport._context import Context, MessageTooLargeError, Requests
 from fetch_transport._first_step import FirstSteps
-from fetch_transport._native import CANCELLED, END, MESSAGE, WRITABLE, Call, Transport
+from fetch_transport._native import CANCELLED, END, MESSAGE, OVER, WRITABLE, Call, Transport
 
 _LOGGER = logging.getLogger(__name__)
 _SUCCESS = (None, grpc.StatusCode.OK, 0)
+_NO_REQUEST = "cardinality violation: received no request message from non-client-streaming RPC"
+_TWO_REQUESTS = "cardinality violation: received multiple request messages for non-client-streaming RPC"
 
 
-def _words_for(error: Exception) -> str:
-    """What a client is told of an exception, as grpcio words it."""
-    try:
-        return f"Unexpected {type(error)}: {error}".encode(errors="replace").decode()
-    except Exception:  # an exception's own text may fail, and must not end more than its call
-        return f"Unexpected {type(error)}"
+def _internal_error(where: str) -> str:
+    """Logs the exception that is being handled, and gives the words for the client: nothing of it but where to look.
+
+    An exception's text may hold what is not the client's, and its type is no word of the protocol's.
+    """
+    identity = secrets.token_hex(8)
+    _LOGGER.exception("Internal error %s in [%s]", identity, where)
+    return f"Internal error {identity}"
 
 
 class Dispatcher:
@@ -50,7 +55,7 @@ class Dispatcher:
         self._interceptors = tuple(interceptors)
         self._maximum_concurrent_rpcs = maximum_concurrent_rpcs
         self._first_steps = FirstSteps(loop)
-        self._contexts: dict[int, tuple[Context, asyncio.Task[None]]] = {}
+        self._contexts: dict[int, tuple[Context, asyncio.Task[None] | None]] = {}
         self._flush_is_due = False
         self._drained = False
         self._ended: asyncio.Future[None] = loop.create_future()
@@ -86,6 +91,7 @@ class Dispatcher:
             self._flush_is_due = flush_was_due
         if drained:
             self._drained = True
+            self._end_unsent()
             self._loop.remove_reader(self._transport.fileno())
             self._first_steps.close()
             self._end_if_idle()
@@ -101,15 +107,14 @@ class Dispatcher:
             return
         try:
             handler = self._handler_of(call)
-        except Exception as error:
-            _LOGGER.exception("Unexpected [%s] raised in finding a handler for [%s]", type(error).__name__, call.method)
-            call.finish(grpc.StatusCode.UNKNOWN.value[0], _words_for(error), ())
+        except Exception:
+            call.finish(grpc.StatusCode.UNKNOWN.value[0], _internal_error(call.method), ())
             return
         if handler is None:
             call.finish(grpc.StatusCode.UNIMPLEMENTED.value[0], "Method not found!", ())
             return
         context = Context(call, self, handler.request_deserializer, handler.response_serializer)
-        if call.message is None or handler.request_streaming:
+        if call.message is None or handler.request_streaming or (handler.response_streaming and not call.ended):
             self._start(context, self._receive_and_handle(context, handler))
         else:
             self._start(context, self._handle(context, handler, call.message))
@@ -119,7 +124,9 @@ class Dispatcher:
         if task is not None:
             self._contexts[context.call.id] = (context, task)
 
-    def _tell(self, entry: tuple[Context, asyncio.Task[None]], kind: int, message: bytes | None, ended: bool) -> None:
+    def _tell(
+        self, entry: tuple[Context, asyncio.Task[None] | None], kind: int, message: bytes | None, ended: bool
+    ) -> None:
         context, task = entry
         if kind in (MESSAGE, END):
             context.feed(message, ended)
@@ -127,7 +134,11 @@ class Dispatcher:
             context.make_room()
         elif kind == CANCELLED:
             context.cut_off()
-            task.cancel()
+            if task is not None:
+                task.cancel()
+        elif kind == OVER:
+            self._contexts.pop(context.call.id, None)
+            self._call_back(context)
 
     def _handler_of(self, details: Any) -> "grpc.RpcMethodHandler[Any, Any] | None":
         for generic in self._handlers:
@@ -161,7 +172,11 @@ class Dispatcher:
             return
         message = await context.receive()
         if message is None:
-            context.fail(grpc.StatusCode.INTERNAL, "the request ended without a message")
+            context.fail(grpc.StatusCode.INTERNAL, _NO_REQUEST)
+            return
+        # As grpc-go does: what follows the request of a unary call is passed over, that of a streaming one refused.
+        if handler.response_streaming and await context.receive() is not None:
+            context.fail(grpc.StatusCode.INTERNAL, _TWO_REQUESTS)
             return
         await self._handle(context, handler, message)
 
@@ -213,24 +228,33 @@ class Dispatcher:
         if context.cancelled():
             _LOGGER.debug("[%s] raised by [%s] after it was cut off", type(error).__name__, context.call.method)
             return
-        _LOGGER.exception("Unexpected [%s] raised by servicer method [%s]", type(error).__name__, context.call.method)
-        context.fail(grpc.StatusCode.UNKNOWN, _words_for(error))
+        context.fail(grpc.StatusCode.UNKNOWN, _internal_error(context.call.method))
 
     def _close(self, context: Context) -> None:
         # Nothing leaves a client waiting, not even an error that cannot be put into words.
         context.fail(grpc.StatusCode.UNKNOWN, "")
-        self._contexts.pop(context.call.id, None)
         self.flush_soon()
-        for callback in context.take_callbacks():
-            self._call_back(callback, context)
+        if context.has_callbacks() and not self._drained and context.call.tell_when_over():
+            # They are called once what was said is sent. Without a task: the handler has ended.
+            self._contexts[context.call.id] = context, None
+            return
+        self._contexts.pop(context.call.id, None)
+        self._call_back(context)
         self._end_if_idle()
 
-    @staticmethod
-    def _call_back(callback: Callable[[Context], None], context: Context) -> None:
-        try:
-            callback(context)
-        except Exception:
-            _LOGGER.exception("Error in callback for method [%s]", context.call.method)
+    def _call_back(self, context: Context) -> None:
+        for callback in context.take_callbacks():
+            try:
+                callback(context)
+            except Exception:
+                _LOGGER.exception("Error in callback for method [%s]", context.call.method)
+
+    def _end_unsent(self) -> None:
+        """Lets go of what has waited to be sent, since the transport has ended."""
+        unsent = [context for context, task in self._contexts.values() if task is None]
+        for context in unsent:
+            del self._contexts[context.call.id]
+            self._call_back(context)
 
     def _end_if_idle(self) -> None:
         if self._drained and not self._contexts and not self._ended.done():

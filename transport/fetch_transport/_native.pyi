@@ -10,6 +10,7 @@ MESSAGE: Literal[0]
 END: Literal[1]
 WRITABLE: Literal[2]
 CANCELLED: Literal[3]
+OVER: Literal[4]
 
 @final
 class Call:
@@ -40,6 +41,8 @@ class Call:
     def finish(self, code: int, details: str, trailing: Sequence[tuple[str, str | bytes]]) -> None: ...
     def consumed(self, length: int) -> bool:
         """Gives back the room of a message; True where that must be flushed."""
+    def tell_when_over(self) -> bool:
+        """Asks for OVER when all that was said is sent, or cannot be; False where that is so already."""
 
 @final
 class Credentials:
@@ -57,7 +60,10 @@ class Transport:
     def fileno(self) -> int:
         """A descriptor that is readable while there is something to take."""
     def take(self) -> tuple[list[Call], list[tuple[int, int, bytes | None, bool]], bool]:
-        """All that has arrived: calls begun, then (call, kind, message, ended) of others, and whether it is the end."""
+        """The next batch: calls begun, then (call, kind, message, ended) of others, and whether it is the end.
+
+        Connections take turns in it; the descriptor stays readable while there is more.
+        """
     def flush(self) -> None: ...
     def drain(self) -> None:
         """Takes no more calls; closes each connection after its last."""

@@ -16,6 +16,11 @@ class Settings:
         max_receive_message_length: bytes of a request (`grpc.max_receive_message_length`, -1: no limit).
         max_send_message_length: bytes of a response (`grpc.max_send_message_length`, -1: no limit).
         max_concurrent_streams: calls at once on a connection (`grpc.max_concurrent_streams`).
+        max_bytes_of_a_client: what all connections of whom a certificate names may hold of the server
+            (`fetch_transport.max_bytes_of_a_client`); beyond it their calls are RESOURCE_EXHAUSTED.
+        refusal: the text of that (`fetch_transport.refusal`).
+        handshake_timeout_ms: time for the handshakes of TLS and HTTP/2 (`grpc.server_handshake_timeout_ms`).
+        max_handshakes: connections within their handshakes, the oldest yields (`fetch_transport.max_handshakes`).
         reuse_port: whether several processes may bind the same port (`grpc.so_reuseport`).
         keepalive_time_ms: silence before a connection is pinged (`grpc.keepalive_time_ms`).
         keepalive_timeout_ms: time for the answer (`grpc.keepalive_timeout_ms`).
@@ -25,6 +30,10 @@ class Settings:
     max_receive_message_length: int = 4 * 1024 * 1024
     max_send_message_length: int = UNLIMITED
     max_concurrent_streams: int = 10_000
+    max_bytes_of_a_client: int = 512 * 1024 * 1024
+    refusal: str = "too many requests"
+    handshake_timeout_ms: int = 10_000
+    max_handshakes: int = 1000
     reuse_port: bool = True
     keepalive_time_ms: int | None = 2 * 60 * 60 * 1000
     keepalive_timeout_ms: int = 20_000
@@ -40,6 +49,14 @@ class Settings:
                     known[name.removeprefix("grpc.")] = UNLIMITED if value < 0 else value
                 case "grpc.max_concurrent_streams" | "grpc.keepalive_timeout_ms":
                     known[name.removeprefix("grpc.")] = value
+                case "grpc.server_handshake_timeout_ms":
+                    known["handshake_timeout_ms"] = value
+                case (
+                    "fetch_transport.max_bytes_of_a_client"
+                    | "fetch_transport.refusal"
+                    | "fetch_transport.max_handshakes"
+                ):
+                    known[name.removeprefix("fetch_transport.")] = value
                 case "grpc.keepalive_time_ms":
                     # grpcio's INT_MAX stands for never.
                     known["keepalive_time_ms"] = value if value < 2**31 - 1 else None

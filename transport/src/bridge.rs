@@ -2,7 +2,11 @@
 //!
 //! Each side wakes the other at most once for all that has gathered, so that a busy server pays for a wake-up not
 //! each call but each batch. The transport's thread never takes the interpreter's lock.
+//!
+//! A batch has a bounded size, and connections take turns in it: what one of them has sent, however much, is not in the
+//! way of others.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,6 +17,12 @@ use rustix::event::{eventfd, EventfdFlags};
 use tokio::sync::Notify;
 
 use crate::call::Call;
+use crate::peer::Peer;
+
+/// Calls and events that the interpreter takes at once. It serves them before it looks at anything else.
+const BATCH: usize = 64;
+/// Room of a connection's line that is kept when it is empty.
+const KEPT: usize = 8;
 
 /// A call that has begun, with its first message if that has already come.
 pub struct Begun {
@@ -34,12 +44,26 @@ pub enum Event {
     Writable,
     /// The call is over without the handler's doing: reset, connection lost, or deadline passed.
     Cancelled,
+    /// Nothing is left of the call: what its handler has said is sent, or never will be. For calls that asked for it.
+    Over,
+}
+
+pub enum Arrival {
+    Begun(Begun),
+    /// Of the call with this id, which stands before it in the same line.
+    Event(u64, Event),
 }
 
 #[derive(Default)]
-pub struct Arrivals {
-    pub begun: Vec<Begun>,
-    pub events: Vec<(u64, Event)>,
+struct Lines {
+    /// The connections in whose lines something waits, each once; the first one's turn is next.
+    turns: VecDeque<Arc<Peer>>,
+    drained: bool,
+}
+
+/// One batch for the interpreter.
+pub struct Batch {
+    pub arrivals: Vec<Arrival>,
     /// Every connection is closed and the thread is about to end.
     pub drained: bool,
 }
@@ -49,9 +73,10 @@ pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the transport has for the interpreter: a list, and an eventfd that is readable while it is not empty.
+/// What the transport has for the interpreter: a line for each connection, and an eventfd that is readable while
+/// something waits in one.
 pub struct Inbox {
-    arrivals: Mutex<Arrivals>,
+    lines: Mutex<Lines>,
     signalled: AtomicBool,
     eventfd: File,
 }
@@ -59,39 +84,82 @@ pub struct Inbox {
 impl Inbox {
     pub fn new() -> io::Result<Self> {
         let eventfd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Inbox { arrivals: Mutex::default(), signalled: AtomicBool::new(false), eventfd: File::from(eventfd) })
+        Ok(Inbox { lines: Mutex::default(), signalled: AtomicBool::new(false), eventfd: File::from(eventfd) })
     }
 
     pub fn eventfd(&self) -> &File {
         &self.eventfd
     }
 
-    pub fn put(&self, add: impl FnOnce(&mut Arrivals)) {
-        add(&mut locked(&self.arrivals));
+    pub fn begun(&self, begun: Begun) {
+        let peer = begun.call.peer.clone();
+        peer.backlog.add();
+        self.put(&peer, Arrival::Begun(begun));
+    }
+
+    pub fn event(&self, call: &Call, event: Event) {
+        self.put(&call.peer, Arrival::Event(call.id, event));
+    }
+
+    pub fn drained(&self) {
+        locked(&self.lines).drained = true;
+        self.signal();
+    }
+
+    fn put(&self, peer: &Arc<Peer>, arrival: Arrival) {
+        {
+            let mut lines = locked(&self.lines);
+            let mut line = locked(&peer.backlog.line);
+            if line.is_empty() {
+                lines.turns.push_back(peer.clone());
+            }
+            line.push_back(arrival);
+        }
+        self.signal();
+    }
+
+    fn signal(&self) {
         if !self.signalled.swap(true, Ordering::AcqRel) {
             // Fails only if the counter is full, and then the descriptor is readable as it should be.
             let _ = (&self.eventfd).write(&1u64.to_ne_bytes());
         }
     }
 
-    pub fn event(&self, call: u64, event: Event) {
-        self.put(|arrivals| arrivals.events.push((call, event)));
-    }
-
-    pub fn take(&self) -> Arrivals {
-        let _ = (&self.eventfd).read(&mut [0; 8]);
-        // Cleared before the list is taken: what comes in between signals once too often, never once too little.
-        self.signalled.store(false, Ordering::Release);
-        std::mem::take(&mut locked(&self.arrivals))
+    /// The next batch: the first of each line, then the second, up to its size. The eventfd stays readable if that was not
+    /// all.
+    pub fn take(&self) -> Batch {
+        let mut arrivals = Vec::with_capacity(BATCH);
+        let mut lines = locked(&self.lines);
+        while arrivals.len() < BATCH {
+            let Some(peer) = lines.turns.pop_front() else { break };
+            let mut line = locked(&peer.backlog.line);
+            if let Some(Arrival::Begun(_)) = line.front() {
+                peer.backlog.remove();
+            }
+            arrivals.extend(line.pop_front());
+            if line.is_empty() {
+                line.shrink_to(KEPT);
+            } else {
+                drop(line);
+                lines.turns.push_back(peer);
+            }
+        }
+        if lines.turns.is_empty() {
+            // Under the lock under which lines grow: who adds to one from here on signals anew.
+            let _ = (&self.eventfd).read(&mut [0; 8]);
+            self.signalled.store(false, Ordering::Release);
+        }
+        Batch { arrivals, drained: lines.drained && lines.turns.is_empty() }
     }
 }
 
-/// Calls of one connection that have begun and that the interpreter has not yet taken.
+/// What of one connection waits for the interpreter: its line, and how many calls in it have begun there.
 ///
 /// Without a bound a client that begins and resets calls faster than the interpreter takes them would fill the memory:
 /// the protocol's limit on concurrent calls does not count those that are reset.
 #[derive(Default)]
 pub struct Backlog {
+    line: Mutex<VecDeque<Arrival>>,
     waiting: AtomicUsize,
     room: Notify,
 }
@@ -99,11 +167,11 @@ pub struct Backlog {
 impl Backlog {
     const LIMIT: usize = 1000;
 
-    pub fn add(&self) {
+    fn add(&self) {
         self.waiting.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub fn remove(&self) {
+    fn remove(&self) {
         if self.waiting.fetch_sub(1, Ordering::AcqRel) == Self::LIMIT {
             self.room.notify_one();
         }

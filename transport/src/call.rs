@@ -2,7 +2,8 @@
 //!
 //! Memory is bounded both ways. Requests are taken from HTTP/2 only while the handler keeps up (`UNREAD`); what is not
 //! taken keeps its share of the stream's window. A handler that writes faster than its client reads is told to wait
-//! (`UNSENT`); messages go to HTTP/2 only as far as the client's window and `SEND_BUFFER` reach.
+//! (`UNSENT`); messages go to HTTP/2 only as far as the client's window and `SEND_BUFFER` reach, and while the connection
+//! gets rid of them. All that a call holds is counted in its client's account, which may refuse it.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -18,22 +19,23 @@ use h2::{Reason, RecvStream, SendStream};
 use http::header::{HeaderMap, HeaderValue, CONTENT_TYPE};
 use tokio::time::Sleep;
 
+use crate::account::Held;
 use crate::bridge::{locked, Begun, Event, Inbox, Outbox};
 use crate::message::{framed, Assembler};
 use crate::peer::Peer;
 use crate::server::Alive;
-use crate::status::{Status, DEADLINE_EXCEEDED, INTERNAL};
+use crate::status::{Status, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED};
 
 /// Bytes of requests that may wait for the handler before no more are taken.
 const UNREAD: usize = 64 * 1024;
 /// What a request costs beside its bytes, so that empty ones are bounded too.
 const OVERHEAD: usize = 64;
 /// Bytes of responses that may wait for HTTP/2 before a writer waits.
-const UNSENT: usize = 256 * 1024;
+const UNSENT: usize = 64 * 1024;
 /// Bytes of one stream's responses that HTTP/2 may hold.
 pub const SEND_BUFFER: usize = 128 * 1024;
-/// Up to here a response goes to HTTP/2 without asking for room first: a call has only one.
-const SMALL_RESPONSE: usize = 16 * 1024;
+/// What a call costs here and in the interpreter beside its messages and headers.
+const CALL: usize = 4 * 1024;
 
 /// What a handler has said and the task has not yet taken.
 #[derive(Default)]
@@ -41,6 +43,8 @@ struct Mailbox {
     initial: Option<HeaderMap>,
     messages: VecDeque<Bytes>,
     status: Option<Status>,
+    /// The client holds too much for what the handler has said.
+    refused: bool,
     /// The task is on the list of stirred calls.
     stirred: bool,
     waker: Option<Waker>,
@@ -59,11 +63,17 @@ pub struct Call {
     writer_waits: AtomicBool,
     /// Nothing that is still said will reach the client.
     over: AtomicBool,
+    /// The interpreter wants to be told.
+    tell_when_over: AtomicBool,
+    _held: Held,
 }
 
 impl Call {
-    pub fn new(id: u64, path: String, headers: HeaderMap, peer: Arc<Peer>, deadline: Option<Instant>) -> Self {
-        Call {
+    /// None if the client holds too much.
+    pub fn new(id: u64, path: String, headers: HeaderMap, peer: Arc<Peer>, deadline: Option<Instant>) -> Option<Self> {
+        let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD).sum();
+        let held = Held::new(&peer.account, CALL + path.len() + size)?;
+        Some(Call {
             id,
             path,
             headers,
@@ -74,7 +84,9 @@ impl Call {
             unsent: AtomicUsize::new(0),
             writer_waits: AtomicBool::new(false),
             over: AtomicBool::new(false),
-        }
+            tell_when_over: AtomicBool::new(false),
+            _held: held,
+        })
     }
 
     fn say(self: &Arc<Self>, outbox: &Outbox, what: impl FnOnce(&mut Mailbox)) {
@@ -92,10 +104,11 @@ impl Call {
         self.say(outbox, |mailbox| mailbox.initial = Some(initial));
     }
 
-    /// Sends one message; false asks the writer to wait for `Event::Writable` before the next.
+    /// Sends one message; false asks the writer to wait for `Event::Writable` before the next, or for the call's end.
     pub fn send(self: &Arc<Self>, outbox: &Outbox, message: &[u8], own: impl FnOnce() -> Bytes) -> bool {
-        let unsent = self.enqueue(outbox, framed(message, own), None);
-        if unsent <= UNSENT || self.is_over() {
+        // Where nothing can be sent any more the writer waits, too: it is about to hear why.
+        let Some(unsent) = self.enqueue(outbox, framed(message, own), None) else { return false };
+        if unsent <= UNSENT {
             return true;
         }
         self.writer_waits.store(true, Ordering::SeqCst);
@@ -112,27 +125,35 @@ impl Call {
         self.enqueue(outbox, framed(message, own), Some(Status::ok()));
     }
 
-    /// Queues a message's pieces; the bytes now queued.
+    /// Queues a message's pieces; the bytes now queued, or none if the call is over or its client holds too much.
     fn enqueue(
         self: &Arc<Self>,
         outbox: &Outbox,
         (piece, rest): (Bytes, Option<Bytes>),
         status: Option<Status>,
-    ) -> usize {
+    ) -> Option<usize> {
         let size = piece.len() + rest.as_ref().map_or(0, Bytes::len);
+        if self.is_over() {
+            return None;
+        }
+        if !self.peer.account.take(size) {
+            self.say(outbox, |mailbox| mailbox.refused = true);
+            return None;
+        }
         let unsent = self.unsent.fetch_add(size, Ordering::SeqCst) + size;
         self.say(outbox, |mailbox| {
             mailbox.messages.push_back(piece);
             mailbox.messages.extend(rest);
             mailbox.status = mailbox.status.take().or(status);
         });
-        unsent
+        Some(unsent)
     }
 
     /// The handler has taken a message; true where that made room for more.
     pub fn consumed(self: &Arc<Self>, outbox: &Outbox, length: usize) -> bool {
         let size = length + OVERHEAD;
         let before = self.unread.fetch_sub(size, Ordering::AcqRel);
+        self.peer.account.give_back(size);
         let made_room = before >= UNREAD && before - size < UNREAD;
         if made_room {
             self.say(outbox, |_| {});
@@ -145,6 +166,12 @@ impl Call {
         self.over.load(Ordering::Acquire)
     }
 
+    /// Has the interpreter told by `Event::Over`; false if there is nothing left to tell.
+    pub fn tell_when_over(&self) -> bool {
+        self.tell_when_over.store(true, Ordering::SeqCst);
+        !self.over.load(Ordering::SeqCst)
+    }
+
     pub fn wake(&self) {
         let mut mailbox = locked(&self.mailbox);
         mailbox.stirred = false;
@@ -155,9 +182,17 @@ impl Call {
 
     fn sent(&self, size: usize, inbox: &Inbox) {
         let before = self.unsent.fetch_sub(size, Ordering::SeqCst);
+        self.peer.account.give_back(size);
+        self.peer.progress.given(size);
         if before - size <= UNSENT && self.writer_waits.swap(false, Ordering::SeqCst) {
-            inbox.event(self.id, Event::Writable);
+            inbox.event(self, Event::Writable);
         }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.peer.account.give_back(*self.unread.get_mut() + *self.unsent.get_mut());
     }
 }
 
@@ -184,12 +219,16 @@ pub struct CallTask {
     body: RecvStream,
     response: Response,
     assembler: Assembler,
+    /// What the assembler has of a message that is not yet whole.
+    unfinished: Held,
     deadline: Option<Pin<Box<Sleep>>>,
     announced: bool,
     /// The client has sent everything.
     ended: bool,
     messages: VecDeque<Bytes>,
     status: Option<Status>,
+    /// The client holds too much for a response.
+    refused: bool,
     /// Counts as a call of its connection, and of the server, for as long as the task lives.
     _alive: Alive,
 }
@@ -201,6 +240,7 @@ impl CallTask {
         body: RecvStream,
         response: SendResponse<Bytes>,
         assembler: Assembler,
+        unfinished: Held,
         alive: Alive,
     ) -> Self {
         let deadline = call.deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
@@ -210,11 +250,13 @@ impl CallTask {
             body,
             response: Response::Unsent(response),
             assembler,
+            unfinished,
             deadline,
             announced: false,
             ended: false,
             messages: VecDeque::new(),
             status: None,
+            refused: false,
             _alive: alive,
         }
     }
@@ -223,6 +265,9 @@ impl CallTask {
         let initial = self.collect(context);
         self.check_reset(context)?;
         self.check_deadline(context)?;
+        if self.refused {
+            self.refuse()?;
+        }
         self.receive(context)?;
         self.transmit(initial, context)
     }
@@ -241,6 +286,7 @@ impl CallTask {
         if let Some(status) = mailbox.status.take() {
             self.status = Some(status);
         }
+        self.refused |= mailbox.refused;
         mailbox.initial.take()
     }
 
@@ -267,7 +313,7 @@ impl CallTask {
     fn receive(&mut self, context: &mut Context<'_>) -> Result<(), Over> {
         while !self.ended {
             match self.assembler.next() {
-                Ok(Some(message)) => self.deliver(message),
+                Ok(Some(message)) => self.deliver(message)?,
                 Ok(None) => {
                     if !self.take_frame(context)? {
                         break;
@@ -293,6 +339,9 @@ impl CallTask {
                 let frame = frame?;
                 self.body.flow_control().release_capacity(frame.len())?;
                 self.assembler.push(frame);
+                if !self.unfinished.resize(self.assembler.held()) {
+                    self.refuse()?;
+                }
                 Ok(true)
             }
             Poll::Ready(None) => {
@@ -301,28 +350,33 @@ impl CallTask {
                 }
                 self.ended = true;
                 if self.announced {
-                    self.inbox.event(self.call.id, Event::End);
+                    self.inbox.event(&self.call, Event::End);
                 }
                 Ok(false)
             }
         }
     }
 
-    fn deliver(&mut self, message: Bytes) {
-        self.call.unread.fetch_add(message.len() + OVERHEAD, Ordering::AcqRel);
+    fn deliver(&mut self, message: Bytes) -> Result<(), Over> {
+        let size = message.len() + OVERHEAD;
+        // Less than before: there is room for it.
+        let _ = self.unfinished.resize(self.assembler.held().min(self.unfinished.bytes()));
+        if !self.call.peer.account.take(size) {
+            self.refuse()?;
+        }
+        self.call.unread.fetch_add(size, Ordering::AcqRel);
         self.ended = self.assembler.is_empty() && self.body.is_end_stream();
         if self.announced {
-            self.inbox.event(self.call.id, Event::Message { message, ended: self.ended });
+            self.inbox.event(&self.call, Event::Message { message, ended: self.ended });
         } else {
             self.announce(Some(message));
         }
+        Ok(())
     }
 
     fn announce(&mut self, message: Option<Bytes>) {
         self.announced = true;
-        self.call.peer.backlog.add();
-        let begun = Begun { call: self.call.clone(), message, ended: self.ended };
-        self.inbox.put(|arrivals| arrivals.begun.push(begun));
+        self.inbox.begun(Begun { call: self.call.clone(), message, ended: self.ended });
     }
 
     fn transmit(&mut self, initial: Option<HeaderMap>, context: &mut Context<'_>) -> Result<(), Over> {
@@ -336,28 +390,25 @@ impl CallTask {
             self.send_headers(initial.unwrap_or_default(), false)?;
         }
         let Response::Sent(stream) = &mut self.response else { return Ok(()) };
-        let small = self.status.is_some() && self.messages.iter().map(Bytes::len).sum::<usize>() <= SMALL_RESPONSE;
         while let Some(message) = self.messages.front_mut() {
-            let part = if small {
-                self.messages.pop_front().unwrap_or_default()
-            } else {
-                stream.reserve_capacity(message.len());
-                let room = stream.capacity();
-                if room == 0 {
-                    // Pending leaves the task to be woken when the client opens its window.
-                    match stream.poll_capacity(context) {
-                        Poll::Pending => return Ok(()),
-                        Poll::Ready(Some(more)) => more?,
-                        Poll::Ready(None) => return Err(Over),
-                    };
-                    continue;
-                }
-                let part = message.split_to(room.min(message.len()));
-                if message.is_empty() {
-                    self.messages.pop_front();
-                }
-                part
-            };
+            if !self.call.peer.progress.has_room(context) {
+                return Ok(());
+            }
+            stream.reserve_capacity(message.len());
+            let room = stream.capacity();
+            if room == 0 {
+                // Pending leaves the task to be woken when the client opens its window.
+                match stream.poll_capacity(context) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(Some(more)) => more?,
+                    Poll::Ready(None) => return Err(Over),
+                };
+                continue;
+            }
+            let part = message.split_to(room.min(message.len()));
+            if message.is_empty() {
+                self.messages.pop_front();
+            }
             let size = part.len();
             stream.send_data(part, false)?;
             self.call.sent(size, &self.inbox);
@@ -383,14 +434,22 @@ impl CallTask {
         self.finished()
     }
 
+    /// Ends the call because its client holds too much.
+    fn refuse(&mut self) -> Result<(), Over> {
+        let details = self.call.peer.account.refusal().to_owned();
+        self.conclude(Status::new(RESOURCE_EXHAUSTED, details))
+    }
+
     /// Ends the call with a status of the transport's own.
     fn conclude(&mut self, status: Status) -> Result<(), Over> {
+        // What clients take for RESOURCE_EXHAUSTED where there are no trailers, and for CANCELLED.
+        let reason = if status.code() == RESOURCE_EXHAUSTED { Reason::ENHANCE_YOUR_CALM } else { Reason::CANCEL };
         match &mut self.response {
             Response::Unsent(_) => {
                 self.send_headers(status.into_trailers(), true)?;
             }
             // Trailers would wait behind what the client has no room for; it learns of the end by a reset instead.
-            Response::Sent(stream) if !self.messages.is_empty() => stream.send_reset(Reason::CANCEL),
+            Response::Sent(stream) if !self.messages.is_empty() => stream.send_reset(reason),
             Response::Sent(stream) => stream.send_trailers(status.into_trailers())?,
         }
         Err(Over)
@@ -411,9 +470,12 @@ impl Future for CallTask {
         if task.advance(context).is_ok() {
             return Poll::Pending;
         }
-        task.call.over.store(true, Ordering::Release);
+        task.call.over.store(true, Ordering::SeqCst);
         if task.announced {
-            task.inbox.event(task.call.id, Event::Cancelled);
+            task.inbox.event(&task.call, Event::Cancelled);
+        }
+        if task.call.tell_when_over.load(Ordering::SeqCst) {
+            task.inbox.event(&task.call, Event::Over);
         }
         Poll::Ready(())
     }

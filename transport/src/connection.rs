@@ -16,33 +16,52 @@ use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use crate::account::Held;
 use crate::call::{Call, CallTask, SEND_BUFFER};
 use crate::keepalive::{until_dead, Watched};
 use crate::message::{Assembler, Encoding};
 use crate::metadata;
-use crate::output::Output;
+use crate::output::{Output, Progress};
 use crate::peer::Peer;
 use crate::server::{Alive, Phase, Shared};
-use crate::status::{Status, INTERNAL};
+use crate::status::{Status, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED};
 
-/// A client that has not finished its handshakes by then is dropped.
-const HANDSHAKE: Duration = Duration::from_secs(20);
 /// Bytes that one stream may send before its handler takes any.
-const STREAM_WINDOW: u32 = 256 * 1024;
+const STREAM_WINDOW: u32 = 128 * 1024;
 /// Bytes that all streams of a connection together may send before their handlers take any.
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Bytes of a request's headers, as they are when decoded.
 const HEADER_LIST: u32 = 16 * 1024;
 /// Streams that may have been reset before they were accepted, and streams reset here that are remembered for a while.
 /// h2's own bounds are so low that a client which drops some calls at once, as one does that loses its own callers, would
 /// lose its connection and with it every watch; what a reset costs here is little, since the interpreter never sees it.
 const RESETS: usize = 1000;
+/// What a connection counts for in its client's account: its buffers, sessions and tables.
+const CONNECTION: usize = 64 * 1024;
 /// How long the last frames of a connection that is cut off may take to leave.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How often a connection that is to end looks whether it still has calls.
 const LAST_CALLS: Duration = Duration::from_millis(250);
 
+/// What a connection is read from and written to: TLS, or the socket itself.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
+type Stream = Output<Watched<Box<dyn Duplex>>>;
+
+/// A connection whose handshakes are done.
+struct Opened {
+    connection: Connection<Stream, Bytes>,
+    output: Stream,
+    reads: Arc<AtomicU64>,
+    peer: Arc<Peer>,
+    _held: Held,
+}
+
 /// Serves a connection until it ends; whatever is wrong with it is its client's affair.
+///
+/// What is large is boxed: a future keeps room for every place in which a value ever is, and most connections are idle.
 pub async fn serve(
     stream: TcpStream,
     address: SocketAddr,
@@ -52,36 +71,48 @@ pub async fn serve(
 ) {
     // Without it a small response may wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
-    match tls {
-        None => serve_http2(stream, Peer::insecure(address), shared, alive).await,
-        Some(acceptor) => {
-            let Some(Ok(stream)) = handshake(&shared, acceptor.accept(stream)).await else { return };
-            let session = stream.get_ref().1;
-            if session.alpn_protocol() != Some(b"h2") {
-                return;
-            }
-            let peer = Peer::secure(address, session);
-            serve_http2(stream, peer, shared, alive).await;
-        }
+    if let Some(opened) = Box::pin(open(stream, address, tls, &shared)).await {
+        serve_http2(opened, &shared, alive).await;
     }
 }
 
-/// What a handshake comes to; none if it takes too long, or if the server stops meanwhile.
-async fn handshake<T>(shared: &Shared, handshake: impl Future<Output = T>) -> Option<T> {
+/// The handshakes of TLS and HTTP/2; none if one fails or takes too long, loses its place, or if the server stops meanwhile.
+async fn open(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    shared: &Shared,
+) -> Option<Box<Opened>> {
+    let mut place = shared.handshakes.begin();
     let mut phase = shared.phase.subscribe();
-    let stopping =
-        async move { while *phase.borrow_and_update() == Phase::Serving && phase.changed().await.is_ok() {} };
+    let stopping = async { while *phase.borrow_and_update() == Phase::Serving && phase.changed().await.is_ok() {} };
     tokio::select! {
         biased;
-        done = timeout(HANDSHAKE, handshake) => done.ok(),
+        opened = timeout(shared.settings.handshake_timeout(), shake_hands(stream, address, tls, shared)) => opened.ok()?,
         () = stopping => None,
+        () = place.lost() => None,
     }
 }
 
-async fn serve_http2<S>(stream: S, peer: Peer, shared: Arc<Shared>, alive: Alive)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+async fn shake_hands(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    shared: &Shared,
+) -> Option<Box<Opened>> {
+    let (stream, peer): (Box<dyn Duplex>, _) = match tls {
+        None => (Box::new(stream), Peer::insecure(address, &shared.accounts)),
+        Some(acceptor) => {
+            let stream = acceptor.accept(stream).await.ok()?;
+            let session = stream.get_ref().1;
+            if session.alpn_protocol() != Some(b"h2") {
+                return None;
+            }
+            let peer = Peer::secure(address, session, &shared.accounts);
+            (Box::new(stream), peer)
+        }
+    };
+    let held = Held::new(&peer.account, CONNECTION)?;
     let reads = Arc::new(AtomicU64::new(0));
     let output = Output::new(Watched::new(stream, reads.clone()));
     let preface = h2::server::Builder::new()
@@ -93,17 +124,21 @@ where
         .max_concurrent_reset_streams(RESETS)
         .max_send_buffer_size(SEND_BUFFER)
         .handshake(output.clone());
-    let preface = sending(&output, preface);
-    let Some(Ok(mut connection)) = handshake(&shared, preface).await else { return };
+    let connection = sending(&output, &peer.progress, preface).await.ok()?;
+    Some(Box::new(Opened { connection, output, reads, peer: Arc::new(peer), _held: held }))
+}
+
+async fn serve_http2(mut opened: Box<Opened>, shared: &Arc<Shared>, alive: Alive) {
+    let Opened { connection, output, reads, peer, .. } = &mut *opened;
     let Some(pings) = connection.ping_pong() else { return };
 
-    let peer = Arc::new(peer);
     let calls = Arc::new(());
     let has_calls = || Arc::strong_count(&calls) > 1;
     let always = shared.settings.keepalive_permit_without_calls;
     let settings = &shared.settings;
-    let dead =
-        until_dead(pings, reads, settings.keepalive_time(), settings.keepalive_timeout(), || always || has_calls());
+    let dead = until_dead(pings, reads.clone(), settings.keepalive_time(), settings.keepalive_timeout(), || {
+        always || has_calls()
+    });
     tokio::pin!(dead);
     let mut phase = shared.phase.subscribe();
     let mut draining = false;
@@ -118,10 +153,10 @@ where
             biased;
             // Not accepting is not reading: a client that is too fast for the interpreter waits.
             () = peer.backlog.wait_for_room(), if full => {}
-            accepted = sending(&output, connection.accept()), if !full => match accepted {
+            accepted = sending(output, &peer.progress, connection.accept()), if !full => match accepted {
                 Some(Ok((_, mut response))) if draining => response.send_reset(Reason::REFUSED_STREAM),
                 Some(Ok((request, response))) => {
-                    begin(request, response, &peer, &shared, alive.of_call(&calls));
+                    begin(request, response, peer, shared, alive.of_call(&calls));
                 }
                 Some(Err(_)) | None => return,
             },
@@ -136,7 +171,7 @@ where
                     }
                     Phase::Cancelling => {
                         connection.abrupt_shutdown(Reason::NO_ERROR);
-                        let _ = timeout(FAREWELL, finish(connection, output)).await;
+                        let _ = timeout(FAREWELL, finish(connection, output, peer)).await;
                         return;
                     }
                 }
@@ -152,18 +187,20 @@ where
     }
 }
 
-async fn finish<S: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<Output<S>, Bytes>, output: Output<S>) {
-    while let Some(Ok(_)) = sending(&output, connection.accept()).await {}
+async fn finish(connection: &mut Connection<Stream, Bytes>, output: &Stream, peer: &Peer) {
+    while let Some(Ok(_)) = sending(output, &peer.progress, connection.accept()).await {}
 }
 
 /// What `driving` comes to, which drives h2's side of the output; what h2 has to say meanwhile is sent when it rests.
-async fn sending<S: AsyncWrite + Unpin, T>(output: &Output<S>, driving: impl Future<Output = T>) -> T {
+async fn sending<T>(output: &Stream, progress: &Progress, driving: impl Future<Output = T>) -> T {
     tokio::pin!(driving);
     poll_fn(|context| {
         let driven = driving.as_mut().poll(context);
         if driven.is_pending() {
             // Where it fails the connection's own reads and writes fail, too.
-            let _ = output.send(context);
+            if output.send(context).is_ready() {
+                progress.caught_up();
+            }
         }
         driven
     })
@@ -191,11 +228,17 @@ fn begin(
         (Ok(encoding), Ok(allowed)) => (encoding, allowed),
         (Err(status), _) | (_, Err(status)) => return refuse(response, status),
     };
+    if allowed.is_some_and(|allowed| allowed.is_zero()) {
+        return refuse(response, Status::new(DEADLINE_EXCEEDED, "Deadline Exceeded"));
+    }
     let deadline = allowed.and_then(|allowed| arrived.checked_add(allowed));
     let path = head.uri.path().to_owned();
-    let call = Arc::new(Call::new(shared.next_call(), path, head.headers, peer.clone(), deadline));
+    let call = Call::new(shared.next_call(), path, head.headers, peer.clone(), deadline);
+    let (Some(call), Some(unfinished)) = (call, Held::new(&peer.account, 0)) else {
+        return refuse(response, Status::new(RESOURCE_EXHAUSTED, peer.account.refusal().to_owned()));
+    };
     let assembler = Assembler::new(encoding, shared.settings.max_receive_message_length);
-    tokio::spawn(CallTask::new(call, shared.inbox.clone(), body, response, assembler, alive));
+    tokio::spawn(CallTask::new(Arc::new(call), shared.inbox.clone(), body, response, assembler, unfinished, alive));
 }
 
 /// The HTTP status for a request that is not gRPC at all.

@@ -3,10 +3,12 @@
 //! A thread of its own runs connections and calls (`server`, `connection`, `call`); the interpreter takes what has
 //! arrived in batches and answers in batches (`bridge`), through the classes in `python`.
 
+mod account;
 mod bridge;
 mod call;
 mod connection;
 mod distinguished_name;
+mod handshakes;
 mod keepalive;
 mod listener;
 mod message;

@@ -64,6 +64,11 @@ impl Assembler {
         self.frame.is_empty() && self.partial.is_empty()
     }
 
+    /// Bytes of memory that it takes up.
+    pub fn held(&self) -> usize {
+        self.frame.len() + self.partial.capacity()
+    }
+
     /// The next whole message, or none until another frame comes.
     pub fn next(&mut self) -> Result<Option<Bytes>, Status> {
         if self.partial.is_empty() {
@@ -109,8 +114,8 @@ impl Assembler {
         match flag {
             0 => Ok(Some((false, length))),
             1 if self.encoding != Encoding::Identity => Ok(Some((true, length))),
-            1 => Err(Status::new(INTERNAL, "compressed flag set with identity or empty encoding")),
-            _ => Err(Status::new(INTERNAL, format!("invalid message flags {flag}"))),
+            1 => Err(Status::new(INTERNAL, "grpc: compressed flag set with identity or empty encoding")),
+            _ => Err(Status::new(INTERNAL, format!("grpc: received unexpected payload format {flag}"))),
         }
     }
 
@@ -135,7 +140,7 @@ impl Assembler {
 
     fn larger_than_limit(&self, length: usize) -> Status {
         let limit = self.limit;
-        Status::new(RESOURCE_EXHAUSTED, format!("SERVER: Received message larger than max ({length} vs. {limit})"))
+        Status::new(RESOURCE_EXHAUSTED, format!("grpc: received message larger than max ({length} vs. {limit})"))
     }
 }
 

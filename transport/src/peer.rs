@@ -1,6 +1,7 @@
 //! Who is at the other end of a connection: its address, and what its certificate says, in grpcio's words.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::Engine;
@@ -10,8 +11,10 @@ use pyo3::Py;
 use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use crate::account::{Account, Accounts};
 use crate::bridge::Backlog;
 use crate::distinguished_name;
+use crate::output::Progress;
 
 const COMMON_NAME: &str = "x509_common_name";
 const ALTERNATIVE_NAME: &str = "x509_subject_alternative_name";
@@ -28,10 +31,13 @@ pub struct Peer {
     /// The properties as the interpreter sees them, made when a handler first asks.
     pub auth_context: PyOnceLock<Py<PyAny>>,
     pub backlog: Backlog,
+    pub progress: Progress,
+    /// Shared with the other connections of whom the certificate names.
+    pub account: Arc<Account>,
 }
 
 impl Peer {
-    pub fn insecure(address: SocketAddr) -> Self {
+    pub fn insecure(address: SocketAddr, accounts: &Accounts) -> Self {
         Peer {
             address: address_of(address),
             properties: vec![
@@ -41,10 +47,12 @@ impl Peer {
             identity_key: None,
             auth_context: PyOnceLock::new(),
             backlog: Backlog::default(),
+            progress: Progress::default(),
+            account: accounts.of(Vec::new()),
         }
     }
 
-    pub fn secure(address: SocketAddr, session: &ServerConnection) -> Self {
+    pub fn secure(address: SocketAddr, session: &ServerConnection, accounts: &Accounts) -> Self {
         let mut properties: Properties = vec![("transport_security_type", vec![b"ssl".to_vec()])];
         let mut identity_key = None;
         if let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) {
@@ -62,14 +70,28 @@ impl Peer {
             let name = format!("{:?}", group.name());
             properties.push(("ssl_negotiated_key_exchange_group", vec![name.into_bytes()]));
         }
+        let account = accounts.of(names(&properties));
         Peer {
             address: address_of(address),
             properties,
             identity_key,
             auth_context: PyOnceLock::new(),
             backlog: Backlog::default(),
+            progress: Progress::default(),
+            account,
         }
     }
+}
+
+/// Whom a certificate names: its common name and its alternative names, each with its length.
+fn names(properties: &Properties) -> Vec<u8> {
+    let named = properties.iter().filter(|(key, _)| matches!(*key, COMMON_NAME | ALTERNATIVE_NAME));
+    let mut names = Vec::new();
+    for name in named.flat_map(|(_, values)| values) {
+        names.extend_from_slice(&name.len().to_be_bytes());
+        names.extend_from_slice(name);
+    }
+    names
 }
 
 /// grpcio's form: the family, and the address as a URI has it.

@@ -14,7 +14,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyMappingProxy, PyString, PyTuple};
 use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 
-use crate::bridge::{locked, Event, Outbox};
+use crate::bridge::{locked, Arrival, Begun, Event, Outbox};
 use crate::call::Call;
 use crate::listener;
 use crate::metadata::{self, Value};
@@ -139,6 +139,10 @@ impl PyCall {
     fn consumed(&self, length: usize) -> bool {
         self.call.consumed(&self.outbox, length)
     }
+
+    fn tell_when_over(&self) -> bool {
+        self.call.tell_when_over()
+    }
 }
 
 /// A port's side of TLS.
@@ -198,30 +202,34 @@ impl Transport {
         self.shared.phase.send_replace(Phase::Cancelling);
     }
 
-    /// All that has arrived since the last time: calls that have begun, events of others, and whether it is the end.
+    /// The next batch: calls that have begun, events of others, and whether it is the end.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>, bool)> {
-        let arrivals = self.shared.inbox.take();
+        let batch = self.shared.inbox.take();
         let begun = PyList::empty(py);
-        for call in arrivals.begun {
-            call.call.peer.backlog.remove();
-            // Reset before anybody looked at it: to serve it would be work that a client gets for nothing.
-            if call.call.is_over() {
-                continue;
-            }
-            let message = call.message.map(|message| PyBytes::new(py, &message).unbind());
-            begun.append(PyCall { call: call.call, outbox: self.shared.outbox.clone(), message, ended: call.ended })?;
-        }
         let events = PyList::empty(py);
-        for (call, event) in arrivals.events {
-            let (kind, message, ended) = match event {
-                Event::Message { message, ended } => (_native::MESSAGE, Some(PyBytes::new(py, &message)), ended),
-                Event::End => (_native::END, None, true),
-                Event::Writable => (_native::WRITABLE, None, false),
-                Event::Cancelled => (_native::CANCELLED, None, true),
-            };
-            events.append((call, kind, message, ended))?;
+        for arrival in batch.arrivals {
+            match arrival {
+                // Reset before anybody looked at it: to serve it would be work that a client gets for nothing.
+                Arrival::Begun(gone) if gone.call.is_over() => {}
+                Arrival::Begun(Begun { call, message, ended }) => {
+                    let message = message.map(|message| PyBytes::new(py, &message).unbind());
+                    begun.append(PyCall { call, outbox: self.shared.outbox.clone(), message, ended })?;
+                }
+                Arrival::Event(call, event) => {
+                    let (kind, message, ended) = match event {
+                        Event::Message { message, ended } => {
+                            (_native::MESSAGE, Some(PyBytes::new(py, &message)), ended)
+                        }
+                        Event::End => (_native::END, None, true),
+                        Event::Writable => (_native::WRITABLE, None, false),
+                        Event::Cancelled => (_native::CANCELLED, None, true),
+                        Event::Over => (_native::OVER, None, true),
+                    };
+                    events.append((call, kind, message, ended))?;
+                }
+            }
         }
-        Ok((begun, events, arrivals.drained))
+        Ok((begun, events, batch.drained))
     }
 
     fn flush(&self) {
@@ -251,4 +259,6 @@ pub mod _native {
     pub const WRITABLE: u8 = 2;
     #[pymodule_export]
     pub const CANCELLED: u8 = 3;
+    #[pymodule_export]
+    pub const OVER: u8 = 4;
 }

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
+use crate::account::Accounts;
 use crate::bridge::{Inbox, Outbox};
 use crate::connection;
+use crate::handshakes::Handshakes;
 use crate::listener;
 use crate::settings::Settings;
 
@@ -30,12 +32,17 @@ pub struct Shared {
     pub inbox: Arc<Inbox>,
     pub outbox: Arc<Outbox>,
     pub phase: watch::Sender<Phase>,
+    pub accounts: Accounts,
+    pub handshakes: Handshakes,
     calls: AtomicU64,
 }
 
 impl Shared {
     pub fn new(settings: Settings) -> io::Result<Self> {
+        let accounts = Accounts::new(settings.max_bytes_of_a_client, settings.refusal.clone());
         Ok(Shared {
+            accounts,
+            handshakes: Handshakes::new(settings.max_handshakes),
             settings,
             inbox: Arc::new(Inbox::new()?),
             outbox: Arc::default(),
@@ -82,7 +89,7 @@ pub fn start(shared: Arc<Shared>, ports: Vec<Port>) -> io::Result<()> {
         runtime.block_on(run(&shared, listening));
         // Tasks that are still there hold what the interpreter may be waiting for.
         drop(runtime);
-        shared.inbox.put(|arrivals| arrivals.drained = true);
+        shared.inbox.drained();
     })?;
     Ok(())
 }

@@ -11,6 +11,13 @@ pub struct Settings {
     pub max_receive_message_length: usize,
     pub max_concurrent_streams: u32,
     pub reuse_port: bool,
+    /// Milliseconds until a client must have finished its handshakes.
+    pub handshake_timeout_ms: u64,
+    /// Connections that may be within their handshakes at once.
+    pub max_handshakes: usize,
+    /// Bytes that one client may hold over all its connections; beyond it is RESOURCE_EXHAUSTED with the refusal.
+    pub max_bytes_of_a_client: usize,
+    pub refusal: String,
     /// Milliseconds without anything read before a connection is pinged; none: never.
     pub keepalive_time_ms: Option<u64>,
     /// Milliseconds a ping may stay unanswered before the connection is closed.
@@ -21,6 +28,10 @@ pub struct Settings {
 impl Settings {
     pub fn keepalive_time(&self) -> Option<Duration> {
         self.keepalive_time_ms.map(Duration::from_millis)
+    }
+
+    pub fn handshake_timeout(&self) -> Duration {
+        Duration::from_millis(self.handshake_timeout_ms)
     }
 
     pub fn keepalive_timeout(&self) -> Duration {

@@ -32,6 +32,10 @@ impl Status {
         Status::new(OK, "")
     }
 
+    pub fn code(&self) -> u32 {
+        self.code
+    }
+
     pub fn with_trailing(mut self, trailing: HeaderMap) -> Self {
         if !trailing.is_empty() {
             self.trailing = Some(Box::new(trailing));

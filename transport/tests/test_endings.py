@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -415,3 +416,19 @@ async def test_ended_calls_leave_nothing_behind(serve_native: Serve) -> None:
         gc.collect()
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
+
+
+async def test_an_unforeseen_error_tells_the_client_nothing_but_where_it_is_logged(
+    serve_native: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(request: bytes, context: Context) -> bytes:
+        raise ValueError("a secret")
+
+    running = await serve_native({"Fail": grpc.unary_unary_rpc_method_handler(fail)})
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await running.channel.unary_unary(path("Fail"))(b"", timeout=BOUND)
+    details = str(raised.value.details())
+    assert raised.value.code() is grpc.StatusCode.UNKNOWN
+    assert re.fullmatch("Internal error [0-9a-f]{16}", details)
+    assert details in caplog.text
+    assert "ValueError: a secret" in caplog.text

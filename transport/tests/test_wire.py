@@ -351,3 +351,65 @@ async def test_many_clients_that_do_not_read_hold_little_memory(serve_native: Se
             previous = written
             await asyncio.sleep(0.3)
     assert 0 < written < streams * 256 * 1024
+
+
+@pytest.mark.parametrize("allowed", ["0n", "0m", "00000000S"])
+async def test_a_call_without_any_time_is_over_before_it_begins(serve: Serve, allowed: str) -> None:
+    began = 0
+
+    async def count(request: bytes, context: Context) -> bytes:
+        nonlocal began
+        began += 1
+        return b""
+
+    running = await serve({"Count": grpc.unary_unary_rpc_method_handler(count)})
+    async with wire_to(running.port) as wire:
+        stream = wire.begin("Count", ("grpc-timeout", allowed))
+        wire.http.send_data(stream, framed(b"x"), end_stream=True)
+        await wire.flush()
+        headers = await wire.end_of(stream)
+    assert (headers["grpc-status"], headers["grpc-message"], began) == ("4", "Deadline Exceeded", 0)
+
+
+async def test_a_second_request_is_passed_over_by_a_unary_call(serve: Serve) -> None:
+    running = await serve(METHODS)
+    async with wire_to(running.port) as wire:
+        stream = wire.begin("Echo")
+        wire.http.send_data(stream, framed(b"x") * 2, end_stream=True)
+        await wire.flush()
+        assert (await wire.end_of(stream))["grpc-status"] == "0"
+
+
+async def test_a_second_request_is_an_error_of_a_call_with_a_stream_of_responses(serve_native: Serve) -> None:
+    async def stream_back(request: bytes, context: Context) -> None:
+        await context.write(request)
+
+    running = await serve_native({"Stream": grpc.unary_stream_rpc_method_handler(stream_back)})
+    async with wire_to(running.port) as wire:
+        stream = wire.begin("Stream")
+        wire.http.send_data(stream, framed(b"x") * 2, end_stream=True)
+        await wire.flush()
+        headers = await wire.end_of(stream)
+    assert headers["grpc-status"] == "13"
+    assert headers["grpc-message"].startswith("cardinality violation: received multiple request messages")
+
+
+async def test_a_client_that_does_not_finish_its_handshakes_is_dropped(serve: Serve) -> None:
+    running = await serve(METHODS, options=[("grpc.server_handshake_timeout_ms", 300)])
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(b"PRI * HT")
+    with contextlib.suppress(ConnectionError):
+        while await asyncio.wait_for(reader.read(1000), BOUND):
+            pass
+    writer.close()
+    await still_serves(running)
+
+
+async def test_the_oldest_of_too_many_unfinished_handshakes_yields(serve_native: Serve) -> None:
+    running = await serve_native(METHODS, options=[("fetch_transport.max_handshakes", 10)])
+    silent = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(30)]
+    for reader, _ in silent[:20]:
+        await asyncio.wait_for(reader.read(), BOUND)
+    await still_serves(running)
+    for _, writer in silent:
+        writer.close()
