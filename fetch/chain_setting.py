@@ -28,7 +28,7 @@ class Chain:
 
 
 REQUEST_CHAIN = Chain(
-    ("authorization", "classification", "tracing", "metrics", "slow_requests"), always=("authorization",)
+    ("authorization", "classification", "tracing", "metrics", "slow_requests", "memory"), always=("authorization",)
 )
 OPERATION_CHAIN = Chain(
     ("errors", "timing", "previous", "usage", "quota", "events"),

@@ -88,6 +88,7 @@ class Settings:
     listen_metrics_urls: tuple[str, ...] = _setting((), "http:// URLs to serve metrics and health on", _list)
     max_request_bytes: int = _setting(1536 * 1024, "the largest request that is served", _number)
     max_response_bytes: int = _setting(512 << 20, "the largest answer to a range or a read-only transaction", _number)
+    max_concurrent_streams: int = _setting(1000, "calls and streams at once on one connection", _number)
     max_txn_ops: int = _setting(128, "the most operations in one transaction", _number)
     quota_backend_bytes: int = _setting(0, "what a tenant may store; 0: etcd's 2 GiB, negative: no bound", _number)
     watch_progress_notify_interval: float = _setting(600.0, "between two progress notices of a watch", _duration)
@@ -148,7 +149,14 @@ class Settings:
                     "to add to the chain, say +NAME"
                 )
             self._check_certificates()
-        for name in ("max_request_bytes", "max_response_bytes", "max_txn_ops", "workers", "metrics_tenants"):
+        for name in (
+            "max_request_bytes",
+            "max_response_bytes",
+            "max_concurrent_streams",
+            "max_txn_ops",
+            "workers",
+            "metrics_tenants",
+        ):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{_flag(name)} must be positive")
         if self.workers > (processors := os.cpu_count() or 1):

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from fetch import chain, event_loop, listener
+from fetch import chain, errors, event_loop, listener
 from fetch.config import Settings, connection_hint
 from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.mutations import apply
@@ -49,6 +49,10 @@ _ORPHANS_POLL_SECONDS = 0.1
 _PROBE_SECONDS = 2.0
 _PROBE_INTERVAL_SECONDS = 1.0
 _GRPC_OVERHEAD_BYTES = 512 * 1024
+_HANDSHAKE_MS = 10_000
+_PENDING_CALLS = 1 << 20
+# what connections of one certificate's names may hold of the native transport: more than `memory` lets a tenant have
+_CLIENT_BYTES = 512 << 20
 _DEFAULT_QUOTA = 2 << 30
 _SAMPLE_SECONDS = 15.0
 _YOUNG_OBJECTS = 20_000
@@ -259,7 +263,14 @@ def _server(settings: Settings, links: Sequence[chain.Link], health: Health, str
         options=[
             ("grpc.max_receive_message_length", settings.max_request_bytes + _GRPC_OVERHEAD_BYTES),
             ("grpc.max_send_message_length", -1),
+            ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
             ("grpc.so_reuseport", int(settings.workers > 1)),
+            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+            # grpcio cancels calls, whosever they are, when too many of all clients wait for the interpreter
+            ("grpc.server.max_pending_requests", _PENDING_CALLS),
+            ("grpc.server.max_pending_requests_hard_limit", _PENDING_CALLS),
+            ("fetch_transport.max_bytes_of_a_client", _CLIENT_BYTES),
+            ("fetch_transport.refusal", errors.TooManyRequests.text),
             # etcd's client pings as often as every ten seconds, with or without calls (`--keepalive` of clientv3)
             ("grpc.http2.min_ping_interval_without_data_ms", 5000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),

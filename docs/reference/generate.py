@@ -52,7 +52,7 @@ def _page(entry: EntryPoint, title: str, default: Chain) -> str:
 def _settings(text: str) -> str:
     """The settings as a list: each begins a line of its own, `name: what it means`."""
     lines = [line.strip() for line in text.strip().splitlines()] or ["none."]
-    if len(lines) == 1:
+    if len(lines) == 1 and lines[0].startswith("none"):
         return lines[0][0].upper() + lines[0][1:]
     return "\n".join(f"- `{line.partition(':')[0]}`:{line.partition(':')[2]}" for line in lines)
 

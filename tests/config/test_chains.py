@@ -34,15 +34,15 @@ def test_plain_names_are_the_whole_chain() -> None:
 @pytest.mark.parametrize(
     ("setting", "chain"),
     [
-        ("+mine", "authorization,classification,tracing,metrics,slow_requests,mine"),
-        ("+mine,+other", "authorization,classification,tracing,metrics,slow_requests,mine,other"),
-        ("+mine:before=metrics", "authorization,classification,tracing,mine,metrics,slow_requests"),
-        ("+mine:after=authorization", "authorization,mine,classification,tracing,metrics,slow_requests"),
-        ("+mine:before=authorization", "mine,authorization,classification,tracing,metrics,slow_requests"),
-        ("+mine,+other:before=mine", "authorization,classification,tracing,metrics,slow_requests,other,mine"),
-        ("-slow_requests", "authorization,classification,tracing,metrics"),
-        ("-tracing, +mine:after=classification", "authorization,classification,mine,metrics,slow_requests"),
-        ("-metrics,+metrics", "authorization,classification,tracing,slow_requests,metrics"),
+        ("+mine", "authorization,classification,tracing,metrics,slow_requests,memory,mine"),
+        ("+mine,+other", "authorization,classification,tracing,metrics,slow_requests,memory,mine,other"),
+        ("+mine:before=metrics", "authorization,classification,tracing,mine,metrics,slow_requests,memory"),
+        ("+mine:after=authorization", "authorization,mine,classification,tracing,metrics,slow_requests,memory"),
+        ("+mine:before=authorization", "mine,authorization,classification,tracing,metrics,slow_requests,memory"),
+        ("+mine,+other:before=mine", "authorization,classification,tracing,metrics,slow_requests,memory,other,mine"),
+        ("-slow_requests", "authorization,classification,tracing,metrics,memory"),
+        ("-tracing, +mine:after=classification", "authorization,classification,mine,metrics,slow_requests,memory"),
+        ("-metrics,+metrics", "authorization,classification,tracing,slow_requests,memory,metrics"),
     ],
 )
 def test_changes_are_made_to_the_chain_that_comes_with_fetch_one_after_the_other(setting: str, chain: str) -> None:

@@ -75,14 +75,15 @@ def test_fetch_chain_prints_origin_order_and_settings(tmp_path: Path, capsys: py
 def test_fetch_chain_prints_what_else_there_is_and_how_to_add_it(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["chain", "--interceptors=+rate_limit:after=classification,-slow_requests"])
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in printed[1:6]] == [
+    assert [line.split()[0] for line in printed[1:7]] == [
         "authorization",
         "classification",
         "rate_limit",
         "tracing",
         "metrics",
+        "memory",
     ]
-    assert printed[6] == "  not in it: access_log, concurrency, deadline, read_only, slow_requests"
+    assert printed[7] == "  not in it: access_log, concurrency, deadline, read_only, slow_requests"
     assert printed[-1] == "+NAME adds, +NAME:before=OTHER and +NAME:after=OTHER at that place, -NAME leaves out"
 
 

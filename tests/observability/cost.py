@@ -115,7 +115,7 @@ async def main() -> None:
     for name in ("authorization", "classification"):
         await request(name)
     await request("tracing", ", off")
-    for name in ("metrics", "slow_requests", "rate_limit", "concurrency", "read_only", "deadline"):
+    for name in ("metrics", "slow_requests", "memory", "rate_limit", "concurrency", "read_only", "deadline"):
         await request(name)
     await request("access_log", ", its lines not written")
     for name in ("timing", "errors"):
