@@ -17,7 +17,7 @@ class Settings:
         max_send_message_length: bytes of a response (`grpc.max_send_message_length`, -1: no limit).
         max_concurrent_streams: calls at once on a connection (`grpc.max_concurrent_streams`).
         max_bytes_of_a_client: what all connections of whom a certificate names may hold of the server
-            (`fetch_transport.max_bytes_of_a_client`); beyond it their calls are RESOURCE_EXHAUSTED.
+            (`fetch_transport.max_bytes_of_a_client`), a quarter of it requests; beyond, calls are RESOURCE_EXHAUSTED.
         refusal: the text of that (`fetch_transport.refusal`).
         handshake_timeout_ms: time for the handshakes of TLS and HTTP/2 (`grpc.server_handshake_timeout_ms`).
         max_handshakes: connections within their handshakes, the oldest yields (`fetch_transport.max_handshakes`).

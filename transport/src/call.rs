@@ -19,7 +19,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::header::{HeaderMap, HeaderValue, CONTENT_TYPE};
 use tokio::time::Sleep;
 
-use crate::account::Held;
+use crate::account::{Held, Incoming};
 use crate::bridge::{locked, Begun, Event, Inbox, Outbox};
 use crate::message::{framed, Assembler};
 use crate::peer::Peer;
@@ -153,7 +153,7 @@ impl Call {
     pub fn consumed(self: &Arc<Self>, outbox: &Outbox, length: usize) -> bool {
         let size = length + OVERHEAD;
         let before = self.unread.fetch_sub(size, Ordering::AcqRel);
-        self.peer.account.give_back(size);
+        self.peer.account.give_back_request(size);
         let made_room = before >= UNREAD && before - size < UNREAD;
         if made_room {
             self.say(outbox, |_| {});
@@ -192,7 +192,8 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.peer.account.give_back(*self.unread.get_mut() + *self.unsent.get_mut());
+        self.peer.account.give_back_request(*self.unread.get_mut());
+        self.peer.account.give_back(*self.unsent.get_mut());
     }
 }
 
@@ -220,7 +221,7 @@ pub struct CallTask {
     response: Response,
     assembler: Assembler,
     /// What the assembler has of a message that is not yet whole.
-    unfinished: Held,
+    unfinished: Incoming,
     deadline: Option<Pin<Box<Sleep>>>,
     announced: bool,
     /// The client has sent everything.
@@ -240,9 +241,9 @@ impl CallTask {
         body: RecvStream,
         response: SendResponse<Bytes>,
         assembler: Assembler,
-        unfinished: Held,
         alive: Alive,
     ) -> Self {
+        let unfinished = Incoming::new(&call.peer.account);
         let deadline = call.deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
         CallTask {
             call,
@@ -359,9 +360,8 @@ impl CallTask {
 
     fn deliver(&mut self, message: Bytes) -> Result<(), Over> {
         let size = message.len() + OVERHEAD;
-        // Less than before: there is room for it.
-        let _ = self.unfinished.resize(self.assembler.held().min(self.unfinished.bytes()));
-        if !self.call.peer.account.take(size) {
+        self.unfinished.shrink(self.assembler.held());
+        if !self.call.peer.account.take_request(size) {
             self.refuse()?;
         }
         self.call.unread.fetch_add(size, Ordering::AcqRel);

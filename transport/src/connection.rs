@@ -101,14 +101,14 @@ async fn shake_hands(
     shared: &Shared,
 ) -> Option<Box<Opened>> {
     let (stream, peer): (Box<dyn Duplex>, _) = match tls {
-        None => (Box::new(stream), Peer::insecure(address, &shared.accounts)),
+        None => (Box::new(stream), Peer::insecure(address, &shared.accounts, &shared.identities)),
         Some(acceptor) => {
             let stream = acceptor.accept(stream).await.ok()?;
             let session = stream.get_ref().1;
             if session.alpn_protocol() != Some(b"h2") {
                 return None;
             }
-            let peer = Peer::secure(address, session, &shared.accounts);
+            let peer = Peer::secure(address, session, &shared.accounts, &shared.identities);
             (Box::new(stream), peer)
         }
     };
@@ -234,11 +234,11 @@ fn begin(
     let deadline = allowed.and_then(|allowed| arrived.checked_add(allowed));
     let path = head.uri.path().to_owned();
     let call = Call::new(shared.next_call(), path, head.headers, peer.clone(), deadline);
-    let (Some(call), Some(unfinished)) = (call, Held::new(&peer.account, 0)) else {
+    let Some(call) = call else {
         return refuse(response, Status::new(RESOURCE_EXHAUSTED, peer.account.refusal().to_owned()));
     };
     let assembler = Assembler::new(encoding, shared.settings.max_receive_message_length);
-    tokio::spawn(CallTask::new(Arc::new(call), shared.inbox.clone(), body, response, assembler, unfinished, alive));
+    tokio::spawn(CallTask::new(Arc::new(call), shared.inbox.clone(), body, response, assembler, alive));
 }
 
 /// The HTTP status for a request that is not gRPC at all.

@@ -1,7 +1,8 @@
 //! Who is at the other end of a connection: its address, and what its certificate says, in grpcio's words.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::Engine;
@@ -22,14 +23,39 @@ const ALTERNATIVE_NAME: &str = "x509_subject_alternative_name";
 /// The properties of grpcio's auth context, each with its values.
 pub type Properties = Vec<(&'static str, Vec<Vec<u8>>)>;
 
+/// What a connection says of its peer; shared by all that say the same, as the many connections of one client do.
+pub struct Identity {
+    pub properties: Properties,
+    /// The property that names the peer; none where it did not present a certificate.
+    pub key: Option<&'static str>,
+    /// The properties as the interpreter sees them, made when a handler first asks.
+    pub auth_context: PyOnceLock<Py<PyAny>>,
+}
+
+/// The identities of the connections that there are.
+#[derive(Default)]
+pub struct Identities(Mutex<HashMap<Properties, Weak<Identity>>>);
+
+impl Identities {
+    /// Costs the number of identities only where that has doubled.
+    fn of(&self, properties: Properties, key: Option<&'static str>) -> Arc<Identity> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(identity) = known.get(&properties).and_then(Weak::upgrade) {
+            return identity;
+        }
+        if known.len() == known.capacity() {
+            known.retain(|_, identity| identity.strong_count() > 0);
+        }
+        let identity = Arc::new(Identity { properties: properties.clone(), key, auth_context: PyOnceLock::new() });
+        known.insert(properties, Arc::downgrade(&identity));
+        identity
+    }
+}
+
 /// What all calls of one connection share; made once.
 pub struct Peer {
     pub address: String,
-    pub properties: Properties,
-    /// The property that names the peer; none where it did not present a certificate.
-    pub identity_key: Option<&'static str>,
-    /// The properties as the interpreter sees them, made when a handler first asks.
-    pub auth_context: PyOnceLock<Py<PyAny>>,
+    pub identity: Arc<Identity>,
     pub backlog: Backlog,
     pub progress: Progress,
     /// Shared with the other connections of whom the certificate names.
@@ -37,22 +63,26 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub fn insecure(address: SocketAddr, accounts: &Accounts) -> Self {
+    pub fn insecure(address: SocketAddr, accounts: &Accounts, identities: &Identities) -> Self {
+        let properties = vec![
+            ("transport_security_type", vec![b"insecure".to_vec()]),
+            ("security_level", vec![b"TSI_SECURITY_NONE".to_vec()]),
+        ];
         Peer {
             address: address_of(address),
-            properties: vec![
-                ("transport_security_type", vec![b"insecure".to_vec()]),
-                ("security_level", vec![b"TSI_SECURITY_NONE".to_vec()]),
-            ],
-            identity_key: None,
-            auth_context: PyOnceLock::new(),
+            identity: identities.of(properties, None),
             backlog: Backlog::default(),
             progress: Progress::default(),
             account: accounts.of(Vec::new()),
         }
     }
 
-    pub fn secure(address: SocketAddr, session: &ServerConnection, accounts: &Accounts) -> Self {
+    pub fn secure(
+        address: SocketAddr,
+        session: &ServerConnection,
+        accounts: &Accounts,
+        identities: &Identities,
+    ) -> Self {
         let mut properties: Properties = vec![("transport_security_type", vec![b"ssl".to_vec()])];
         let mut identity_key = None;
         if let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) {
@@ -73,9 +103,7 @@ impl Peer {
         let account = accounts.of(names(&properties));
         Peer {
             address: address_of(address),
-            properties,
-            identity_key,
-            auth_context: PyOnceLock::new(),
+            identity: identities.of(properties, identity_key),
             backlog: Backlog::default(),
             progress: Progress::default(),
             account,

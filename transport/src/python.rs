@@ -96,15 +96,15 @@ impl PyCall {
     }
 
     fn peer_identity_key(&self) -> Option<&'static str> {
-        self.call.peer.identity_key
+        self.call.peer.identity.key
     }
 
-    /// The same read-only mapping for all calls of a connection.
+    /// The same read-only mapping for all calls of a connection, and for all connections that say the same.
     fn auth_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let peer = &self.call.peer;
-        let context = peer.auth_context.get_or_try_init(py, || -> PyResult<_> {
+        let identity = &self.call.peer.identity;
+        let context = identity.auth_context.get_or_try_init(py, || -> PyResult<_> {
             let properties = PyDict::new(py);
-            for (key, values) in &peer.properties {
+            for (key, values) in &identity.properties {
                 let values = values.iter().map(|value| PyBytes::new(py, value));
                 properties.set_item(*key, PyList::new(py, values)?)?;
             }

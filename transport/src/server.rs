@@ -14,6 +14,7 @@ use crate::bridge::{Inbox, Outbox};
 use crate::connection;
 use crate::handshakes::Handshakes;
 use crate::listener;
+use crate::peer::Identities;
 use crate::settings::Settings;
 
 /// How far the server is on its way to its end.
@@ -33,6 +34,7 @@ pub struct Shared {
     pub outbox: Arc<Outbox>,
     pub phase: watch::Sender<Phase>,
     pub accounts: Accounts,
+    pub identities: Identities,
     pub handshakes: Handshakes,
     calls: AtomicU64,
 }
@@ -42,6 +44,7 @@ impl Shared {
         let accounts = Accounts::new(settings.max_bytes_of_a_client, settings.refusal.clone());
         Ok(Shared {
             accounts,
+            identities: Identities::default(),
             handshakes: Handshakes::new(settings.max_handshakes),
             settings,
             inbox: Arc::new(Inbox::new()?),
