@@ -2,8 +2,8 @@
 
 Counted are requests until their calls have ended, and answers until the client has taken them, both from 16 KiB on. A
 call of a tenant that holds all it may waits until earlier answers are taken; calls of others go on. How large an answer
-will be is known when it is made, so a list and a general transaction count for a sixteenth of the bound until then:
-no more than sixteen are made at once. A request that finds a quarter of the bound taken by other requests, and a
+will be is known when it is made, so a list and a general transaction count for an eighth of the bound until then:
+no more than eight are made at once. A request that finds a quarter of the bound taken by other requests, and a
 message of a stream for which there is no room, are refused with RESOURCE_EXHAUSTED and etcd's "etcdserver: too many
 requests". What is smaller than counted, and what has not yet come here, is bounded by the transport. Bounds are each
 daemon's own.
@@ -21,7 +21,7 @@ from fetch.errors import TooManyRequests
 from fetch.tables import count, read
 
 _BYTES, _LEAST = 256 << 20, 16 << 20
-_SHARE = 16
+_SHARE = 8
 _SMALL = 16 << 10
 """Answers and requests below are not counted: there are no more of them than a connection may have calls."""
 _LARGE = frozenset(("list", "txn", "delete_range"))
