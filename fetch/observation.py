@@ -16,7 +16,7 @@ from pathlib import Path
 
 from opentelemetry import trace
 
-from fetch.engine.batch import Committed, Delivered
+from fetch.engine.batch import Committed, Delivered, Leased
 from fetch.engine.engine import StorageEngine
 from fetch.engine.layout import NEVER
 from fetch.engine.tenants import Tenants
@@ -25,6 +25,7 @@ from fetch.stores.protocol import Store, StoreUnavailable
 from fetch.telemetry import is_tracing
 
 _TENANT = ("tenant",)
+_TTL_SECONDS = tuple(float(2**exponent) for exponent in range(24))
 _OF_ENGINE = Callable[[StorageEngine], float]
 
 
@@ -57,10 +58,19 @@ class Observation:
         self._events = counter("etcd_debugging_mvcc_events_total", "Events that watches were given.")
         self._events.add((), 0)
         self._puts = counter("etcd_mvcc_put_total", "Keys put.")
-        self._deletes = counter("etcd_mvcc_delete_total", "Keys deleted.")
-        self._txns = counter("etcd_mvcc_txn_total", "Writes that changed more than one key.")
+        self._deletes = counter("etcd_mvcc_delete_total", "Deletes of a key or of a range.")
+        self._txns = counter("etcd_mvcc_txn_total", "Writes of more than one operation.")
         for total in (self._puts, self._deletes, self._txns):
             total.add((), 0)
+        self._leases = {
+            how: counter(f"etcd_debugging_lease_{how}_total", f"Leases {how}.")
+            for how in ("granted", "renewed", "revoked")
+        }
+        for leases in self._leases.values():
+            leases.add((), 0)
+        self._ttls = histogram(
+            "etcd_debugging_lease_ttl_total", "Times to live of the leases granted, in seconds.", bounds=_TTL_SECONDS
+        )
         self._durable = 0
         self._sent = counter("fetch.events.sent", "Events that watches were given.", _TENANT)
         self._lag = histogram("fetch.watch.lag", "From a commit until a watch is given it.", _TENANT, "s")
@@ -71,8 +81,13 @@ class Observation:
         self._observe_store()
         _observe_process(instruments)
 
-    def report(self, tenant: str, what: Committed | Delivered) -> None:
+    def report(self, tenant: str, what: Committed | Delivered | Leased) -> None:
         """See `Report` of the engine."""
+        if isinstance(what, Leased):
+            self._leases[what.how].add((), what.leases)
+            if what.ttl:
+                self._ttls.record((), what.ttl)
+            return
         label = (self._names.label(tenant),)
         if isinstance(what, Delivered):
             self._events.add((), what.events)
@@ -92,6 +107,7 @@ class Observation:
             self._puts.add((), what.puts)
             self._deletes.add((), what.deletes)
             self._txns.add((), what.txns)
+            self._leases["revoked"].add((), what.revoked)
             before = self._usage.get(tenant)
             compacted = NEVER if before is None else before.compacted
             self._usage[tenant] = _Usage(what.stored_bytes, what.keys, what.revision, compacted)

@@ -19,6 +19,7 @@ import grpc
 
 from fetch import chain, errors, event_loop, listener
 from fetch.config import Settings, connection_hint
+from fetch.engine import background
 from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.mutations import apply
 from fetch.engine.served import ServedTime, these_workers
@@ -194,7 +195,7 @@ async def _observed(
             await asyncio.sleep(_SAMPLE_SECONDS)
 
     listening = Listener(listener.pages(metrics, store.check, lambda: not streams.stopping, observation.instruments))
-    sampling = asyncio.create_task(sample()) if telemetry.exports_metrics else None
+    sampling = background.start("samples", sample, observation.failed) if telemetry.exports_metrics else None
     try:
         await _listen_for_metrics(listening, settings.listen_metrics_urls)
         yield

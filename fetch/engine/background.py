@@ -9,6 +9,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from fetch.errors import TimedOut
+from fetch.stores.protocol import StoreUnavailable
+
 Failed = Callable[[str], None]
 """Is told the name of a background task each time it fails."""
 
@@ -38,7 +41,11 @@ class Pauses:
 
 
 async def keep_running(
-    name: str, run: Callable[[], Awaitable[None]], failed: Failed, pause: Callable[[float], Awaitable[None]]
+    name: str,
+    run: Callable[[], Awaitable[None]],
+    failed: Failed,
+    pause: Callable[[float], Awaitable[None]],
+    about: str = "",
 ) -> None:
     """Awaits `run()` again and again, until it returns or the task that does so is cancelled.
 
@@ -54,9 +61,9 @@ async def keep_running(
         except asyncio.CancelledError as error:
             if is_cancelled():
                 raise
-            report(name, error, failed)
+            report(name, error, failed, about)
         except Exception as error:  # noqa: BLE001  that nothing ends it is what this is for
-            report(name, error, failed)
+            report(name, error, failed, about)
         else:
             return
         if loop.time() - began > LONGEST_PAUSE_SECONDS:
@@ -64,14 +71,19 @@ async def keep_running(
         await pause(pauses.after_failure())
 
 
-def start(name: str, run: Callable[[], Awaitable[None]], failed: Failed) -> "asyncio.Task[None]":
+def start(name: str, run: Callable[[], Awaitable[None]], failed: Failed, about: str = "") -> "asyncio.Task[None]":
     """Starts a task of this name that keeps running; cancel it to end it."""
-    return asyncio.create_task(keep_running(name, run, failed, asyncio.sleep), name=name)
+    return asyncio.create_task(keep_running(name, run, failed, asyncio.sleep, about), name=name)
 
 
 def report(name: str, error: BaseException, failed: Failed, about: str = "") -> None:
-    """Logs a failure with its traceback and counts it. `about`: whom it concerns, a tenant for instance."""
-    logger.error("%s failed%s; trying again", name, about and f" for {about}", exc_info=error)
+    """Logs a failure, with its traceback if nobody foresaw it, and counts it. `about`: whom it concerns, a tenant for
+    instance."""
+    concerning = about and f" for {about}"
+    if isinstance(error, StoreUnavailable | TimedOut):
+        logger.warning("%s failed%s; trying again: %s", name, concerning, error)
+    else:
+        logger.error("%s failed%s; trying again", name, concerning, exc_info=error)
     failed(name)
 
 

@@ -70,7 +70,8 @@ class Batch:
     """The state of a tenant within one storage transaction, as the writes evaluated so far leave it.
 
     `revision` is that of the write under evaluation once it has mutated something, else that of the last one.
-    `caller` is the context that the write under evaluation was called in. `work` is what everything long that is done
+    `deletes`, `txns` and `revoked` are counted for `Committed`. `caller` is the context that the write under evaluation
+    was called in. `work` is what everything long that is done
     for the batch gives way by. `firsts` are the first events of each key at the running revision.
     """
 
@@ -90,7 +91,9 @@ class Batch:
     firsts: dict[bytes, StoredEvent] = field(default_factory=dict)
     after_commit: list[Callable[[], None]] = field(default_factory=list)
     mutations: int = 0
+    deletes: int = 0
     txns: int = 0
+    revoked: int = 0
 
     @property
     def sub(self) -> int:
@@ -124,8 +127,9 @@ class Committed:
     """What a batch was, for those who observe it: its size, how often it was evaluated, how long it took.
 
     `callers` are the contexts that its writes were called in, `started` is in nanoseconds since the Unix epoch;
-    `stored_bytes` and `keys` are what the tenant has after it. `puts` and `deletes` are the keys changed, `txns` the
-    writes that changed more than one. One that failed has `failed` set, and no revision.
+    `stored_bytes` and `keys` are what the tenant has after it. `puts`, `deletes` and `txns` are what etcd counts as
+    such (`server/storage/mvcc/metrics_txn.go`): keys put, deletes asked for, writes of more than one operation.
+    `revoked` are the leases that ended. One that failed has `failed` set, and no revision.
     """
 
     writes: int
@@ -139,6 +143,7 @@ class Committed:
     puts: int = 0
     deletes: int = 0
     txns: int = 0
+    revoked: int = 0
     failed: bool = False
 
 
@@ -153,8 +158,17 @@ class Delivered:
     lag: float | None
 
 
-Report = Callable[[str, Committed | Delivered], None]
-"""What observes the engines: it is told of each tenant's batches and deliveries, on the event loop."""
+@dataclass(slots=True)
+class Leased:
+    """What became of leases: `how` many were "granted", with a time to live of `ttl` seconds, or "renewed"."""
+
+    how: str
+    leases: int
+    ttl: int = 0
+
+
+Report = Callable[[str, Committed | Delivered | Leased], None]
+"""What observes the engines: it is told of each tenant's batches, deliveries and leases, on the event loop."""
 
 
 Evaluate = Callable[[Batch], Awaitable[Any]]
@@ -293,7 +307,6 @@ class Writer:
                 waiting.answer.set_result(result)
         seconds = time.perf_counter() - clock
         callers = [waiting.caller for waiting in answered]
-        deletes = sum(event.deleted for event in batch.events)
         self._report(
             Committed(
                 len(answered),
@@ -304,9 +317,10 @@ class Writer:
                 batch.stored_bytes,
                 batch.keys,
                 callers,
-                len(batch.events) - deletes,
-                deletes,
+                sum(not event.deleted for event in batch.events),
+                batch.deletes,
                 batch.txns,
+                batch.revoked,
             )
         )
         return rest
@@ -375,6 +389,7 @@ async def _evaluate(batch: Batch, waiting: _Waiting) -> Any:
     transaction = batch.transaction
     mark = transaction.mark()
     before = batch.revision, batch.stored_bytes, batch.keys, len(batch.events), len(batch.after_commit)
+    counted = batch.deletes, batch.txns, batch.revoked
     raised = batch.alarms
     batch.mutations, batch.caller = 0, waiting.caller
     try:
@@ -387,12 +402,12 @@ async def _evaluate(batch: Batch, waiting: _Waiting) -> Any:
         while not transaction.rollback(mark, _UNDONE_AT_ONCE):
             await batch.work.pause()
         batch.revision, batch.stored_bytes, batch.keys, events, actions = before
+        batch.deletes, batch.txns, batch.revoked = counted
         del batch.events[events:]
         del batch.after_commit[actions:]
         if not isinstance(error, errors.EtcdError):
             batch.alarms = raised  # the alarm that etcd's refusal raises stays
         return error
-    batch.txns += batch.mutations > 1
     return result
 
 

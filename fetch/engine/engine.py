@@ -22,10 +22,11 @@ from fetch.api.rpc_pb2 import (
     RangeRequest,
     TxnRequest,
 )
-from fetch.engine import alarms, compaction, lease, operations
+from fetch.engine import alarms, background, compaction, lease, operations
 from fetch.engine.alarms import Alarms
 from fetch.engine.answers import Answer
-from fetch.engine.batch import Batch, Mutate, Report, Writer, unpack_usage
+from fetch.engine.background import Failed
+from fetch.engine.batch import Batch, Leased, Mutate, Report, Writer, unpack_usage
 from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, served_row, unpack_revision
 from fetch.engine.operations import Outcome
 from fetch.engine.reads import (
@@ -90,10 +91,12 @@ class StorageEngine:
         granted: Callable[[lease.Grant], None],
         turns: Turns,
         served: ServedTime,
+        failed: Failed,
     ) -> None:
-        """`quota` in bytes, 0 for none; `report` is told of batches and deliveries, `granted` of each lease.
+        """`quota` in bytes, 0 for none; `report` is told of batches, deliveries and leases, `granted` of each lease.
 
-        `turns` are those that all tenants' long work takes, `served` is the time that leases run out by.
+        `turns` are those that all tenants' long work takes, `served` is the time that leases run out by. `failed` is
+        told of each failure of what runs in the background.
         """
         self.tenant = tenant
         self.quota = quota
@@ -101,7 +104,9 @@ class StorageEngine:
         self.most_response_bytes = MOST_RESPONSE_BYTES
         self._store = store
         self._layout = Layout(prefix, store.shared_prefix)
-        self.watches = Hub(tenant, store, self._layout, turns, functools.partial(report, tenant))
+        self._failed = failed
+        self._report = functools.partial(report, tenant)
+        self.watches = Hub(tenant, store, self._layout, turns, self._report, failed)
         self._counts = Counts()
         self._writer = Writer(
             store,
@@ -109,7 +114,7 @@ class StorageEngine:
             quota,
             mutate,
             self.watches.publish,
-            functools.partial(report, tenant),
+            self._report,
             functools.partial(turns.short, tenant),
         )
         self._granted = granted
@@ -259,7 +264,7 @@ class StorageEngine:
 
     def _compact_in_background(self) -> None:
         if self._compaction is None or self._compaction.done():
-            self._compaction = asyncio.create_task(self._clear())
+            self._compaction = background.start("compaction", self._clear, self._failed, self.tenant)
 
     async def _clear(self) -> None:
         more = True
@@ -276,6 +281,7 @@ class StorageEngine:
 
         granted, revision = await self._writer.submit(grant)
         self._granted(granted)
+        self._report(Leased("granted", 1, granted.ttl))
         return granted, revision
 
     async def renew_leases(self, leases: Sequence[int]) -> tuple[list[lease.Grant | None], int]:
@@ -289,6 +295,7 @@ class StorageEngine:
         if missing:
             renewed = dict(zip(missing, await self._renewals.renew(missing), strict=True))
             found = [grant and renewed.get(grant.lease, grant) for grant in found]
+        self._report(Leased("renewed", sum(grant is not None for grant in found)))
         return found, revision
 
     async def _store_renewals(self, leases: Sequence[int]) -> list[lease.Grant | None]:

@@ -139,6 +139,7 @@ async def revoke(batch: Batch, lease: int) -> None:
     granted = Grant.unpack(lease, stored)
     await _delete_keys(batch, lease)
     _remove(batch, granted)
+    batch.revoked += 1
 
 
 async def expire(
@@ -216,6 +217,7 @@ async def _delete_keys(batch: Batch, lease: int, most: int | None = None) -> Non
         values = await transaction.get_many([layout.key(key) for key in keys])
         for (row, _), key, stored in zip(rows, keys, values, strict=True):
             if stored is not None:
+                batch.deletes += 1
                 await batch.delete(key, stored)
             transaction.clear(row)
             await batch.work.pause()

@@ -72,6 +72,7 @@ async def delete_key(batch: Batch, key: bytes, revision: int) -> Outcome:
     current = await batch.transaction.get(batch.layout.key(key))
     if (0 if current is None else key_value(current).mod_revision) != revision:
         return Outcome(batch.revision, False, current)
+    batch.deletes += 1
     if current is not None:
         await batch.delete(key, current)
     return Outcome(batch.revision, True, current)
@@ -226,6 +227,7 @@ async def _execute(
 ) -> None:
     """Carries the steps out, and adds what they answer. Nested headers carry no more than a revision."""
     within = [answer]
+    carried_out = 0
     for step in steps:
         if step is _END:
             nested = within.pop()
@@ -234,6 +236,7 @@ async def _execute(
         if isinstance(step, _Begin):
             within.append(answers.txn_message(succeeded=step.succeeded, header=_EMPTY_HEADER))
             continue
+        carried_out += 1
         match step.WhichOneof("request"):
             case "request_range":
                 within[-1].respond(answers.RANGE, await _range(batch, view, step.request_range, counts))
@@ -247,6 +250,8 @@ async def _execute(
                 within[-1].respond(answers.DELETE_RANGE, _encoded(view, delete_response))
         if work.is_spent():
             await work.give_way()
+    if batch is not None:
+        batch.txns += carried_out > 1
 
 
 async def _range(batch: Batch | None, view: View, request: RangeRequest, counts: Counts) -> Message:
@@ -268,6 +273,7 @@ def _encoded(view: View, response: PutResponse | DeleteRangeResponse) -> Message
 
 
 async def _delete_range(batch: Batch, request: DeleteRangeRequest, response: DeleteRangeResponse) -> None:
+    batch.deletes += 1
     # read before the first is deleted: a transaction that reads a range after it has written keeps its writes in order
     found = _rows(batch.transaction, *batch.layout.key_range(request.key, request.range_end), batch.work)
     pages = [rows async for rows in found]

@@ -104,6 +104,7 @@ class Tenants:
             self.reaper.granted,
             self._turns,
             self.served,
+            self._failed,
         )
         engine.most_response_bytes = self.most_response_bytes
         await engine.resume()

@@ -40,6 +40,9 @@ ALERTS = (
 
 ALSO = (
     "etcd_cluster_version",
+    "etcd_debugging_lease_granted_total",
+    "etcd_debugging_lease_renewed_total",
+    "etcd_debugging_lease_revoked_total",
     "etcd_debugging_mvcc_compact_revision",
     "etcd_debugging_mvcc_current_revision",
     "etcd_debugging_mvcc_events_total",
@@ -173,8 +176,22 @@ def test_changes_are_counted_as_etcd_counts_them(observed: Observed) -> None:
         client.delete_range(b"a", b"d")
         client.range(b"a", b"d")
         after = observed.metrics()
-    # of etcd's txns one with a single change is none; a delete of three keys is one here too
-    assert [after[name] - before[name] for name in names] == [3, 3, 2, 1]
+    # as of etcd 3.7.3, which counts operations: a delete of three keys is one, and a txn of one put is none
+    assert [after[name] - before[name] for name in names] == [3, 1, 1, 1]
+
+
+def test_leases_are_counted(observed: Observed) -> None:
+    names = [f"etcd_debugging_lease_{what}_total" for what in ("granted", "renewed", "revoked", "ttl_count")]
+    names[-1] = "etcd_debugging_lease_ttl_total_count"
+    with observed.server.empty_keyspace() as client:
+        before = observed.metrics()
+        lease = client.lease_grant(60).ID
+        with client.lease_keep_alive() as stream:
+            stream.send(rpc_pb2.LeaseKeepAliveRequest(ID=lease))
+            stream.receive()
+        client.lease_revoke(lease)
+        after = observed.metrics()
+    assert [after[name] - before.get(name, 0) for name in names] == [1, 1, 1, 1]
 
 
 def test_a_tenants_revisions_are_told(observed: Observed) -> None:

@@ -4,10 +4,10 @@ Every await here is a place where watches begin and end and where commits are ha
 read after it, or does not change: the log behind a position does not, but by compaction, which is looked for each time.
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 
+from fetch.engine.background import Failed
 from fetch.engine.batch import Delivered
 from fetch.engine.layout import FIRST_REVISION, Layout, unpack_revision
 from fetch.engine.records import StoredEvent
@@ -24,8 +24,6 @@ from fetch.stores.protocol import Store
 _AT_ONCE = 1600
 _CANCELLED_AT_ONCE = 200
 
-logger = logging.getLogger(__name__)
-
 # what runs in the background
 _FOLLOWING = "following the log"
 _HANDING_ON = "handing on what has happened"
@@ -37,9 +35,15 @@ class Hub:
     """All watches of a tenant, and the one who follows its log."""
 
     def __init__(
-        self, tenant: str, store: Store, layout: Layout, turns: Turns, delivered: Callable[[Delivered], None]
+        self,
+        tenant: str,
+        store: Store,
+        layout: Layout,
+        turns: Turns,
+        delivered: Callable[[Delivered], None],
+        failed: Failed,
     ) -> None:
-        """`delivered` is told of what watchers are given."""
+        """`delivered` is told of what watchers are given, `failed` of failures of what runs in the background."""
         self._tenant = tenant
         self._store = store
         self._layout = layout
@@ -51,17 +55,12 @@ class Hub:
         self._fan_out: FanOut | None = None
         self._steps: Iterator[float] | None = None
         self._replay = Replay(self._log, layout, lambda: self.received, self._join)
-        self._background = Background(tenant)
+        self._background = Background(tenant, failed)
         # those who need the hub: watchers, and those that are being registered
         self._users = 0
         self.watchers = 0
         self.behind = 0
         """The watchers that read the log, since they started in the past or could not keep up."""
-
-    @property
-    def failures(self) -> int:
-        """How often what runs in the background has met what nobody foresaw."""
-        return self._background.failures
 
     @property
     def position(self) -> int:
@@ -272,10 +271,8 @@ class Hub:
             return
         try:
             is_done = self._hand_on_for(_AT_ONCE)
-        except Exception:
-            # whoever commits has committed, and is to be answered
-            self._background.failures += 1
-            logger.exception("handing on what has happened to tenant %s failed", self._tenant)
+        except Exception as error:  # noqa: BLE001  whoever commits has committed, and is to be answered
+            self._background.report(_HANDING_ON, error)
             is_done = False
         if not is_done:
             self._background.run(_HANDING_ON, self._hand_on)
