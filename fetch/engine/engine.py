@@ -108,6 +108,7 @@ class StorageEngine:
         self._report = functools.partial(report, tenant)
         self.watches = Hub(tenant, store, self._layout, turns, self._report, failed)
         self._counts = Counts()
+        self._large_answers = asyncio.Lock()
         self._writer = Writer(
             store,
             self._layout,
@@ -209,13 +210,15 @@ class StorageEngine:
         async with self.turns.work(self.tenant) as work:
             try:
                 async with lasting_view(self._store, self._layout, work) as view:
-                    view.room = self.most_response_bytes
-                    return await read(view, work)
+                    view.room, view.large = self.most_response_bytes, self._large_answers
+                    with contextlib.closing(view):
+                        return await read(view, work)
             except errors.Compacted:
                 with self._store.snapshot() as snapshot:
                     view = await View.open(snapshot, self._layout)
-                    view.work, view.room = work, self.most_response_bytes
-                    return await read(view, work)
+                    view.work, view.room, view.large = work, self.most_response_bytes, self._large_answers
+                    with contextlib.closing(view):
+                        return await read(view, work)
 
     async def put(self, request: PutRequest) -> PutResponse:
         """See `operations.put`."""

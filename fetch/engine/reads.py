@@ -9,6 +9,7 @@ A long read is a series of pages. Between them it takes turns with others' work,
 goes on with a new one, at the same revision: what has changed since is then read from the history.
 """
 
+import asyncio
 import contextlib
 import heapq
 import itertools
@@ -29,6 +30,8 @@ from fetch.stores.transaction import Source
 T = TypeVar("T")
 
 EVERYTHING = 1 << 62
+LARGE_BYTES = 32 << 20
+"""Answers beyond are made one after the other, of one tenant."""
 
 _PAGE = 1000
 _PAGE_BYTES = 1 << 20
@@ -57,7 +60,7 @@ class View:
 
     `source` is where it is read. With `reopen` that is another snapshot from time to time, in which `newest` is the
     newest revision. `work` is what the reading is part of. `room` is for how many bytes of answers there still is, and
-    `pieces` are those that the answers so far consist of.
+    `pieces` are those that the answers so far consist of. `large` is what a tenant's large answers take turns by.
     """
 
     source: Source
@@ -68,8 +71,11 @@ class View:
     reopen: Callable[[], Source] | None = None
     room: int = EVERYTHING
     pieces: int = 0
+    large: asyncio.Lock | None = None
     newest: int = field(init=False)
     _renewal: float = field(init=False, default=0.0)
+    _made: int = field(init=False, default=0)
+    _is_large: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.newest = self.revision
@@ -125,10 +131,28 @@ class View:
         if size > self.room:
             raise errors.ResponseTooLarge
 
+    async def require_room_for(self, size: int) -> None:
+        """The same, of an answer that grows. Once it is large it waits until no other of its tenant's is being made:
+        how large they become shows only then, and together they would have no bound.
+
+        :raises ResponseTooLarge: RESOURCE_EXHAUSTED
+        """
+        self.require_room(size)
+        if self.large is not None and not self._is_large and self._made + size > LARGE_BYTES:
+            await self.large.acquire()
+            self._is_large = True
+
     def take_room(self, size: int) -> None:
         """The same, and leaves so many bytes less for what else the answer has."""
         self.require_room(size)
         self.room -= size
+        self._made += size
+
+    def close(self) -> None:
+        """Lets the next large answer be made."""
+        if self.large is not None and self._is_large:
+            self._is_large = False
+            self.large.release()
 
 
 @contextlib.asynccontextmanager
@@ -270,7 +294,7 @@ async def find(view: View, request: RangeRequest, counts: Counts) -> Found:
     async for frames in pages(view, begin, end, wanted, revision):
         gathering.add(frames)
         await gathering.settle(view)
-        view.require_room(gathering.size)
+        await view.require_room_for(gathering.size)
     if gathering.read < wanted:
         count = gathering.read
         counts.remember(begin, end, revision, count)

@@ -92,3 +92,32 @@ async def test_the_parts_of_a_large_answer_are_let_go_of_where_it_is_joined(
     parts = [bytes(size // 10) for _ in range(10)]
     assert await joined(parts, size) == bytes(size // 10 * 10)
     assert len(parts) == left
+
+
+async def test_large_answers_of_a_tenant_are_made_one_after_the_other(
+    filled: StorageEngine, peak: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads, "LARGE_BYTES", 1_000_000)
+
+    async def size() -> int:
+        return len(await transacted(filled))
+
+    sizes = await asyncio.gather(*(size() for _ in range(8)))
+    assert min(sizes) >= 4 * KEYS * SIZE
+    # one in the making, one that is joined and its parts, and what the others have until their turn comes
+    assert peak() <= 4 * max(sizes) + 8 * 2_000_000
+
+
+async def test_a_large_answer_that_is_given_up_lets_the_next_be_made(
+    filled: StorageEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads, "LARGE_BYTES", 1_000_000)
+    making = [asyncio.create_task(transacted(filled)) for _ in range(4)]
+    await asyncio.sleep(0)
+    while not filled._large_answers.locked():  # noqa: ASYNC110  a lock tells nobody that it was taken
+        await asyncio.sleep(0)
+    for task in making[:3]:
+        task.cancel()
+    await asyncio.gather(*making[:3], return_exceptions=True)
+    assert len(await making[3]) >= 4 * KEYS * SIZE
+    assert not filled._large_answers.locked()
