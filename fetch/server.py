@@ -37,9 +37,9 @@ from fetch.services.reflection import Reflection
 from fetch.services.streams import Streams
 from fetch.services.unserved import Auth
 from fetch.services.watch import Watch
-from fetch.stores.directory import DataDirectory, DirectoryTaken
-from fetch.stores.foundationdb import FoundationDBStore
-from fetch.stores.lmdb import LmdbStore
+from fetch.stores.embedded.directory import DataDirectory, DirectoryTaken
+from fetch.stores.embedded.store import LmdbStore
+from fetch.stores.foundationdb.store import FoundationDBStore
 from fetch.stores.protocol import Store, StoreLost, StoreUnavailable
 from fetch.telemetry import Telemetry, TelemetryError
 from fetch.workers import stop_with_supervisor

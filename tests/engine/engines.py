@@ -17,7 +17,7 @@ from fetch.engine.mutations import apply
 from fetch.engine.tenants import Tenants
 from fetch.engine.watches.delivery import Delivery
 from fetch.engine.watches.feed import Watcher
-from fetch.stores.lmdb import LmdbStore
+from fetch.stores.embedded.store import LmdbStore
 from fetch.stores.protocol import Store
 from tests.engine.clocks import Clock
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fetch.engine.layout import served_row
 from fetch.engine.lease import Grant
 from fetch.engine.served import BEAT, LOST, ServedTime, served_since
-from fetch.stores.lmdb import LmdbStore
+from fetch.stores.embedded.store import LmdbStore
 from fetch.stores.protocol import StoreFull
 from tests.engine.clocks import Clock
 from tests.stores.steps import read

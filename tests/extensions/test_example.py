@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from fetch.engine.layout import Layout
-from fetch.stores.lmdb import LmdbStore
+from fetch.stores.embedded.store import LmdbStore
 from tests.extensions.conftest import Start, code_of
 from tests.extensions.installing import installed
 

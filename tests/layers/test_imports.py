@@ -89,4 +89,4 @@ def test_fetch_knows_no_interceptor_by_name() -> None:
 
 
 def test_the_rule_sees_imports() -> None:
-    assert "fetch.stores.lmdb" in reached_from("fetch.cli")
+    assert "fetch.stores.embedded.store" in reached_from("fetch.cli")

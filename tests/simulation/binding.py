@@ -1,11 +1,11 @@
-"""The client's side of the simulated cluster, with the interface of `fetch.stores.fdb_binding.Binding`."""
+"""The client's side of the simulated cluster, with the interface of `fetch.stores.foundationdb.binding.Binding`."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from fetch.stores.fdb_binding import TIMEOUT_SECONDS
+from fetch.stores.foundationdb.binding import TIMEOUT_SECONDS
 from tests.simulation.cluster import (
     COMMIT_UNKNOWN_RESULT,
     FUTURE_VERSION,

@@ -27,7 +27,7 @@ from fetch.services.lease import Lease
 from fetch.services.maintenance import Maintenance
 from fetch.services.streams import Streams
 from fetch.services.watch import Watch
-from fetch.stores.foundationdb import FoundationDBStore
+from fetch.stores.foundationdb.store import FoundationDBStore
 from interceptors.classification import Classification
 from tests.engine.engines import operation_chain
 from tests.simulation.binding import SimulatedBinding

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from fetch.cli import main
-from fetch.stores.foundationdb import FoundationDBStore
+from fetch.stores.foundationdb.store import FoundationDBStore
 from tests.simulation.binding import SimulatedBinding
 from tests.simulation.cluster import Cluster, Faults
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fetch.stores.fdb_binding import Binding
-from fetch.stores.foundationdb import FoundationDBStore
-from fetch.stores.lmdb import LmdbStore
+from fetch.stores.embedded.store import LmdbStore
+from fetch.stores.foundationdb.binding import Binding
+from fetch.stores.foundationdb.store import FoundationDBStore
 from fetch.stores.protocol import Store
 from tests.endpoints import foundationdb
 from tests.endpoints.foundationdb import FdbServer

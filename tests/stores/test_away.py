@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from fetch.stores.foundationdb import FoundationDBStore
+from fetch.stores.foundationdb.store import FoundationDBStore
 from fetch.stores.protocol import StoreUnavailable
 from tests.endpoints.foundationdb import FdbServer
 from tests.stores.steps import increment, read

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fetch.stores.fdb_binding import Binding
+from fetch.stores.foundationdb.binding import Binding
 
 TRANSACTION_TOO_OLD, NOT_COMMITTED, TRANSACTION_TIMED_OUT = 1007, 1020, 1031
 USED_DURING_COMMIT, TRANSACTION_TOO_LARGE, KEY_TOO_LARGE, VALUE_TOO_LARGE = 2017, 2101, 2102, 2103

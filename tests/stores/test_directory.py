@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from fetch.stores.directory import DataDirectory
-from fetch.stores.lmdb import LmdbStore
+from fetch.stores.embedded.directory import DataDirectory
+from fetch.stores.embedded.store import LmdbStore
+from fetch.stores.embedded.wakes import Wakes
 from fetch.stores.protocol import StoreLost, StoreUnavailable
-from fetch.stores.wakes import Wakes
 from tests.stores.steps import read, write
 
 SECONDS = 20

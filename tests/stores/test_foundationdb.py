@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fetch.stores.fdb_values import Parts
-from fetch.stores.foundationdb import FoundationDBStore
+from fetch.stores.foundationdb.store import FoundationDBStore
+from fetch.stores.foundationdb.values import Parts
 from fetch.stores.protocol import KeyTooLong, StoreUnavailable, TransactionTooLarge
 from fetch.stores.transaction import Transaction
 from tests.stores.steps import clear_range, read, rows, write

@@ -9,7 +9,7 @@ import pytest
 
 from fetch import chain
 from fetch.errors import NoSpace
-from fetch.stores.lmdb import LmdbStore
+from fetch.stores.embedded.store import LmdbStore
 from fetch.stores.protocol import StoreFull
 from fetch.stores.transaction import Transaction
 

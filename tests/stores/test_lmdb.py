@@ -8,8 +8,8 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from fetch.stores import lmdb as embedded
-from fetch.stores.lmdb import LmdbStore
+from fetch.stores.embedded import store as embedded
+from fetch.stores.embedded.store import LmdbStore
 from fetch.stores.protocol import StoreBusy, StoreUnavailable
 from fetch.stores.transaction import Transaction
 from tests.stores.steps import read, write

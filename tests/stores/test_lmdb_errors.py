@@ -11,9 +11,9 @@ import lmdb
 import pytest
 
 from fetch import chain
-from fetch.stores import lmdb as embedded
-from fetch.stores.lmdb import LmdbStore
-from fetch.stores.lmdb_errors import as_store_error
+from fetch.stores.embedded import store as embedded
+from fetch.stores.embedded.errors import as_store_error
+from fetch.stores.embedded.store import LmdbStore
 from fetch.stores.protocol import Store, StoreBusy, StoreCorrupt, StoreFull, StoreLost, StoreUnavailable
 from fetch.stores.transaction import Transaction
 from tests.stores.steps import read, write

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fetch.stores import longkeys
+from fetch.stores.embedded import longkeys
 
 OWN = b"\x01"
 """Behind it lie the rows; before it, what the store keeps for itself."""

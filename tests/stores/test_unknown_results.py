@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fetch.stores.fdb_binding import Binding
-from fetch.stores.foundationdb import FoundationDBStore
+from fetch.stores.foundationdb.binding import Binding
+from fetch.stores.foundationdb.store import FoundationDBStore
 from fetch.stores.protocol import StoreUnavailable
 from fetch.stores.transaction import Transaction
 from tests.stores.steps import increment, read, rows
@@ -174,7 +174,7 @@ async def test_what_a_dead_daemon_leaves_behind_is_removed(
     dead = FoundationDBStore.open(cluster_file)
     await increment(dead, await dead.open_tenant(name) + b"n")
     dead._beating.cancel()
-    monkeypatch.setattr("fetch.stores.fdb_daemons.DEAD_SECONDS", 0.0)
+    monkeypatch.setattr("fetch.stores.foundationdb.daemons.DEAD_SECONDS", 0.0)
     living = FoundationDBStore.open(cluster_file)
     await living._daemons.register(5)
     await living._daemons.beat()

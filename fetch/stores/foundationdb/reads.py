@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from fetch.stores.fdb_binding import Binding
+from fetch.stores.foundationdb.binding import Binding
 
 _PATIENCE_SECONDS = 0.005
 

@@ -14,7 +14,7 @@ import stat
 import struct
 from collections.abc import Callable, Collection, Iterator
 
-from fetch.stores.directory import DataDirectory
+from fetch.stores.embedded.directory import DataDirectory
 
 _LARGEST = 32 << 10
 _RETRY_SECONDS = 0.002

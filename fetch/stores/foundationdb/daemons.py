@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from fetch.stores.fdb_binding import Binding, as_store_error
+from fetch.stores.foundationdb.binding import Binding, as_store_error
 from fetch.stores.protocol import StoreUnavailable
 
 BEAT_SECONDS = 10.0

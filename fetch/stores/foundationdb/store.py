@@ -5,8 +5,8 @@ commit goes to the same one, with the keys that it relies on as its only read co
 trips: read version, reads, commit.
 
     directory ("fetch", NAME)    one for each tenant; the directory layer chooses its prefix
-    tuple ("fetch",)             what belongs to no tenant: 0x00 parts of large values (`fdb_values`), 0x01 daemons
-                                 and what became of their transactions (`fdb_daemons`), from 0x02 on the engine's
+    tuple ("fetch",)             what belongs to no tenant: 0x00 parts of large values (`values`), 0x01 daemons
+                                 and what became of their transactions (`daemons`), from 0x02 on the engine's
 
 The directory layer's prefixes are packed integers, so none begins as a packed string does.
 """
@@ -18,10 +18,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
-from fetch.stores.fdb_binding import TIMEOUT_SECONDS, Binding, as_store_error
-from fetch.stores.fdb_daemons import Daemons, Lane
-from fetch.stores.fdb_reads import FirstReads
-from fetch.stores.fdb_values import LONGEST_KEY, Parts, parts_of
+from fetch.stores.foundationdb.binding import TIMEOUT_SECONDS, Binding, as_store_error
+from fetch.stores.foundationdb.daemons import Daemons, Lane
+from fetch.stores.foundationdb.reads import FirstReads
+from fetch.stores.foundationdb.values import LONGEST_KEY, Parts, parts_of
 from fetch.stores.protocol import KeyTooLong, Row, SnapshotExpired, StoreLost, StoreUnavailable
 from fetch.stores.transaction import Transaction
 

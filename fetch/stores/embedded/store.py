@@ -9,7 +9,7 @@ its name then.
 The map is 1 TiB of address space; the file underneath grows with what is stored. That is how the map "grows": a later
 `set_mapsize` would need every reader to stop. Where so much address space is refused, half of it is tried, and so on.
 
-No error of LMDB's leaves the store: see `lmdb_errors` for what becomes of each. One that this process cannot recover
+No error of LMDB's leaves the store: see `errors` for what becomes of each. One that this process cannot recover
 from makes the store *lost*: it answers nothing any more, and the daemon ends.
 """
 
@@ -27,12 +27,12 @@ from typing import Self, TypeVar
 
 import lmdb
 
-from fetch.stores import longkeys
-from fetch.stores.directory import DataDirectory
-from fetch.stores.lmdb_errors import as_store_error
+from fetch.stores.embedded import longkeys
+from fetch.stores.embedded.directory import DataDirectory
+from fetch.stores.embedded.errors import as_store_error
+from fetch.stores.embedded.wakes import Wakes
 from fetch.stores.protocol import Row, StoreCorrupt, StoreFull, StoreLost, StoreUnavailable
 from fetch.stores.transaction import Transaction
-from fetch.stores.wakes import Wakes
 
 T = TypeVar("T")
 

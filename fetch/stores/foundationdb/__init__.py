@@ -1,0 +1,1 @@
+"""The store on a FoundationDB cluster, which any number of daemons share."""
