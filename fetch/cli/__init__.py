@@ -1,0 +1,57 @@
+"""The command line: `fetch COMMAND`, a module for each command.
+
+A command is a module with a function `add`, which adds its parser to those of the others; `COMMANDS` names it.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import NoReturn
+
+from fetch.chain import ChainError
+from fetch.cli import certs, chain, serve
+from fetch.config import SettingsError
+from fetch.server import StartError
+from fetch.stores.protocol import StoreLost
+
+COMMANDS = (serve, chain, certs)
+"""In the order of the help."""
+
+_USAGE_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command.
+
+    A wrong setting, and a start that fails, is one line on stderr and exit code 2. A daemon whose store cannot be used
+    any more ends with exit code 74 (EX_IOERR), for whoever supervises it to start it again.
+    """
+    try:
+        options = _parser().parse_args(arguments)
+        options.arguments = sys.argv[1:] if arguments is None else arguments
+        options.run(options)
+    except (SettingsError, ChainError, StartError) as error:
+        sys.stderr.write(f"fetch: {error}\n")
+        sys.exit(_USAGE_ERROR)
+    except StoreLost:  # the log has told why
+        sys.exit(os.EX_IOERR)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line: argparse has no other way to leave the usage out."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fetch", description="An etcd v3 endpoint for many Kubernetes control planes.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=version("fetch"))
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add(commands)
+    return parser

@@ -1,0 +1,37 @@
+"""`fetch serve`: serves etcd clients, in this process or in workers."""
+
+import argparse
+import asyncio
+import faulthandler
+import os
+import sys
+
+from fetch import logs
+from fetch.cli.settings import add_flags, settings_of
+from fetch.server import require_data_directory, require_free, serve
+from fetch.workers import settings_of as settings_of_worker
+from fetch.workers import supervise, worker_number
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the command."""
+    command = commands.add_parser(
+        "serve", help="serve etcd clients", argument_default=argparse.SUPPRESS, allow_abbrev=False
+    )
+    add_flags(command)
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    settings = settings_of(options)
+    logs.set_up(settings.log_level, settings.log_format)
+    faulthandler.enable()  # a page of the database that cannot be read is a SIGBUS: let the end say so
+    worker = worker_number(os.environ)
+    if settings.workers > 1 and worker is None:
+        require_free(settings)
+        require_data_directory(settings)
+        sys.exit(asyncio.run(supervise(settings, options.arguments)))
+    if worker is None:
+        asyncio.run(serve(settings))
+    else:
+        asyncio.run(serve(settings_of_worker(settings, worker), worker))
