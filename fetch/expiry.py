@@ -9,8 +9,8 @@ import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+from fetch.chain.interruption import Interruptible
 from fetch.errors import CertificateExpired
-from fetch.interruption import Interruptible
 
 _LONGEST_SECONDS = 60.0
 """How long two clocks are trusted to go alike: timers go by the monotonic one, certificates by one that can be set."""

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from fetch.chain import Call, Proceed, Setup, status_of
-from fetch.tables import read, texts
+from fetch.chain.tables import read, texts
 
 logger = logging.getLogger("fetch.access")
 

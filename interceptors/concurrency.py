@@ -13,8 +13,8 @@ from collections import Counter
 from typing import Any
 
 from fetch.chain import Call, Proceed, Setup
+from fetch.chain.tables import count, read
 from fetch.errors import TooManyRequests
-from fetch.tables import count, read
 
 _CALLS, _STREAMS = 512, 256
 

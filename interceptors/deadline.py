@@ -11,8 +11,8 @@ import asyncio
 from typing import Any
 
 from fetch.chain import Call, Proceed, Setup
+from fetch.chain.tables import positive, read
 from fetch.errors import TimedOut
-from fetch.tables import positive, read
 
 _SECONDS = 30.0
 

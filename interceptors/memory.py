@@ -17,8 +17,8 @@ from collections import deque
 from typing import Any
 
 from fetch.chain import Call, Proceed, Setup
+from fetch.chain.tables import count, read
 from fetch.errors import TooManyRequests
-from fetch.tables import count, read
 
 _BYTES, _LEAST = 256 << 20, 16 << 20
 _SHARE = 8

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fetch.chain import Call, Proceed, Setup
+from fetch.chain.tables import positive, positive_by_tenant, read
 from fetch.errors import TooManyRequests
-from fetch.tables import positive, positive_by_tenant, read
 
 _RETRY = "grpc-retry-pushback-ms"
 _RATE = 1000.0

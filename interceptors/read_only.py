@@ -14,8 +14,8 @@ import grpc
 
 from fetch.api.rpc_pb2 import TxnRequest
 from fetch.chain import Call, Proceed, Setup
+from fetch.chain.tables import read, texts
 from fetch.errors import Refused
-from fetch.tables import read, texts
 
 _WRITES = frozenset({"create", "update", "delete", "put", "delete_range", "compact"})
 _LEASE_WRITES = frozenset({"/etcdserverpb.Lease/LeaseGrant", "/etcdserverpb.Lease/LeaseRevoke"})

@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager
 
 from fetch import errors
-from fetch.interruption import Interruptible
+from fetch.chain.interruption import Interruptible
 
 
 class Streams:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from fetch.interruption import Interruptible
+from fetch.chain.interruption import Interruptible
 
 
 class EndedError(Exception):
