@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
-from fetch import exposition
-from fetch.instruments import Instruments
+from fetch.observation import exposition
+from fetch.observation.instruments import Instruments
 from fetch.stores.protocol import StoreCorrupt, StoreUnavailable
 
 _SECONDS = 10.0

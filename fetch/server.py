@@ -17,17 +17,19 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from fetch import chain, errors, event_loop, listener
+from fetch import chain, errors, listener
 from fetch.config import Settings, connection_hint
 from fetch.engine import background
 from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.mutations import apply
 from fetch.engine.served import ServedTime, these_workers
 from fetch.engine.tenants import Tenants
-from fetch.instruments import Instruments
 from fetch.limits import raise_open_files
 from fetch.listener import Listener
-from fetch.observation import Observation
+from fetch.observation import event_loop
+from fetch.observation.engines import Observation
+from fetch.observation.instruments import Instruments
+from fetch.observation.telemetry import Telemetry, TelemetryError
 from fetch.services.cluster import Cluster
 from fetch.services.health import Health
 from fetch.services.kv import KV
@@ -41,7 +43,6 @@ from fetch.stores.embedded.directory import DataDirectory, DirectoryTaken
 from fetch.stores.embedded.store import LmdbStore
 from fetch.stores.foundationdb.store import FoundationDBStore
 from fetch.stores.protocol import Store, StoreLost, StoreUnavailable
-from fetch.telemetry import Telemetry, TelemetryError
 from fetch.workers import stop_with_supervisor
 
 _GRACE_SECONDS = 5.0

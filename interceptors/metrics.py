@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from fetch.chain import Call, Proceed, Setup, status_of
-from fetch.instruments import Labels
+from fetch.observation.instruments import Labels
 
 _STREAMS = {
     "/etcdserverpb.KV/RangeStream": "server_stream",

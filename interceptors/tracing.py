@@ -14,7 +14,7 @@ from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from fetch.chain import Call, Proceed, Setup, status_of
-from fetch.telemetry import is_tracing
+from fetch.observation.telemetry import is_tracing
 
 
 class Tracing:

@@ -18,7 +18,7 @@ from fetch.chain.call import Call
 from fetch.config import Settings
 from fetch.engine.batch import Mutation
 from fetch.engine.tenants import Tenants
-from fetch.instruments import Instruments
+from fetch.observation.instruments import Instruments
 
 Proceed = Callable[[Call], Awaitable[Any]]
 ProceedMutation = Callable[[Mutation], Awaitable[None]]

@@ -13,7 +13,7 @@ from fetch.chain.foreign import is_foreign
 from fetch.chain.interceptor import Setup
 from fetch.config import Settings
 from fetch.engine.tenants import Tenants
-from fetch.instruments import Instruments
+from fetch.observation.instruments import Instruments
 
 REQUEST_GROUP = "fetch.interceptors"
 OPERATION_GROUP = "fetch.transaction_interceptors"

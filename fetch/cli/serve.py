@@ -6,8 +6,8 @@ import faulthandler
 import os
 import sys
 
-from fetch import logs
 from fetch.cli.settings import add_flags, settings_of
+from fetch.observation import logs
 from fetch.server import require_data_directory, require_free, serve
 from fetch.workers import settings_of as settings_of_worker
 from fetch.workers import supervise, worker_number

@@ -14,8 +14,8 @@ from opentelemetry import trace
 
 from fetch.chain import ProceedMutation, Setup
 from fetch.engine.batch import Mutation
-from fetch.instruments import Distribution, Labels
-from fetch.telemetry import is_tracing
+from fetch.observation.instruments import Distribution, Labels
+from fetch.observation.telemetry import is_tracing
 
 
 class Timing:

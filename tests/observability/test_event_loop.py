@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fetch import event_loop
-from fetch.instruments import Instruments
+from fetch.observation import event_loop
+from fetch.observation.instruments import Instruments
 
 HELD_SECONDS = 0.25
 
@@ -34,7 +34,7 @@ async def test_what_holds_the_event_loop_is_measured() -> None:
 
 
 async def test_each_stretch_is_measured_while_the_loop_has_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fetch.event_loop._BUSY_SHARE", -1)
+    monkeypatch.setattr("fetch.observation.event_loop._BUSY_SHARE", -1)
     instruments = Instruments()
     with event_loop.measured(instruments):
         for _ in range(3):
@@ -72,7 +72,7 @@ class Clock:
 def test_an_idle_loop_is_woken_less_and_less_often(
     monkeypatch: pytest.MonkeyPatch, share_of_busy: float, intervals: list[float]
 ) -> None:
-    monkeypatch.setattr("fetch.event_loop._BUSY_SHARE", share_of_busy)
+    monkeypatch.setattr("fetch.observation.event_loop._BUSY_SHARE", share_of_busy)
     clock: Any = Clock()
     watch = event_loop._Watch(Instruments().histogram("lag", ""), clock)
     watch.ask()

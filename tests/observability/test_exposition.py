@@ -3,8 +3,8 @@
 import grpc
 import pytest
 
-from fetch import exposition
-from fetch.instruments import Instruments
+from fetch.observation import exposition
+from fetch.observation.instruments import Instruments
 from tests.observability.conftest import Observed
 
 

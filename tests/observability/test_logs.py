@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fetch import logs
+from fetch.observation import logs
 from tests.observability.conftest import Observed
 from tests.observability.test_traces import put_traced, span_of
 

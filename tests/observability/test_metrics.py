@@ -3,7 +3,7 @@
 import pytest
 
 from fetch.api import rpc_pb2
-from fetch.instruments import OTHER, Instruments
+from fetch.observation.instruments import OTHER, Instruments
 from tests.observability.conftest import Observed
 
 DASHBOARD = (
@@ -155,7 +155,7 @@ def test_a_busy_tenant_takes_the_place_of_a_quiet_one(monkeypatch: pytest.Monkey
     calls.add((instruments.tenants.count("quiet"),))
     for _ in range(10):
         calls.add((instruments.tenants.count("busy"),))
-    monkeypatch.setattr("fetch.instruments._REBALANCE_SECONDS", 0)
+    monkeypatch.setattr("fetch.observation.instruments._REBALANCE_SECONDS", 0)
     instruments.metrics()
     calls.add((instruments.tenants.count("busy"),))
     calls.add((instruments.tenants.count("quiet"),))

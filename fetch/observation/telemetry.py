@@ -35,8 +35,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from fetch import exposition
-from fetch.instruments import Instruments
+from fetch.observation import exposition
+from fetch.observation.instruments import Instruments
 
 _DISABLED = "OTEL_SDK_DISABLED"
 _PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"

@@ -20,9 +20,9 @@ from fetch.engine.batch import Committed, Delivered, Leased
 from fetch.engine.engine import StorageEngine
 from fetch.engine.layout import NEVER
 from fetch.engine.tenants import Tenants
-from fetch.instruments import COUNTS, OTHER, Instruments, Labels
+from fetch.observation.instruments import COUNTS, OTHER, Instruments, Labels
+from fetch.observation.telemetry import is_tracing
 from fetch.stores.protocol import Store, StoreUnavailable
-from fetch.telemetry import is_tracing
 
 _TENANT = ("tenant",)
 _TTL_SECONDS = tuple(float(2**exponent) for exponent in range(24))

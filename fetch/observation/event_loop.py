@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fetch.instruments import Distribution, Instruments
+from fetch.observation.instruments import Distribution, Instruments
 
 INTERVAL_SECONDS = 0.025
 IDLE_SECONDS = 0.4

@@ -2,7 +2,7 @@
 
 Recording is on the path of every call, where an instrument of the OpenTelemetry SDK costs 5 µs and a dozen of them
 would be a fifth of a call. A cell here is an entry of a dictionary, 0.2 µs; the SDK's model is made when somebody
-collects. Instruments that extensions make with OpenTelemetry's own API are exported alongside (`fetch/telemetry.py`).
+collects. Instruments that extensions make with OpenTelemetry's own API are exported alongside (see `telemetry`).
 """
 
 import time
