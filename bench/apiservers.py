@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.contenders import Server
 from bench.generator import Generator
-from fetch.certificates import Certificate
+from fetch.tls.certificates import Certificate
 from tests.endpoints.process import StartError
 from tests.kube.apiserver import start_apiserver_on
 from tests.kube.programs import find_programs

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import grpc
 
-from fetch import certificates
 from fetch.api import rpc_pb2
+from fetch.tls import certificates
 from tests import peers
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")

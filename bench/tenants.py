@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 
 from bench.contenders import Server, get
-from fetch import certificates
 from fetch.api import rpc_pb2
-from fetch.certificates import Certificate
+from fetch.tls import certificates
+from fetch.tls.certificates import Certificate
 
 COUNTS = (0, 100, 1_000, 10_000)
 _AT_ONCE = 32

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fetch.chain_setting import OPERATION_CHAIN, REQUEST_CHAIN, Chain, resolve
-from fetch.tenancy import validate_tenant_name
+from fetch.tenants.names import validate_tenant_name
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

@@ -17,15 +17,16 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from fetch import chain, errors, listener
+from fetch import chain, errors
 from fetch.config import Settings, connection_hint
 from fetch.engine import background
 from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.mutations import apply
 from fetch.engine.served import ServedTime, these_workers
 from fetch.engine.tenants import Tenants
+from fetch.http import listener
+from fetch.http.listener import Listener
 from fetch.limits import raise_open_files
-from fetch.listener import Listener
 from fetch.observation import event_loop
 from fetch.observation.engines import Observation
 from fetch.observation.instruments import Instruments

@@ -18,11 +18,11 @@ from opentelemetry import metrics
 
 from fetch import errors
 from fetch.chain import Call, Proceed, Setup
-from fetch.connections import Connections
 from fetch.engine.engine import StorageEngine
 from fetch.engine.tenants import UnknownTenant
-from fetch.expiry import Expiry
-from fetch.principals import Principal, principal_of
+from fetch.tls.connections import Connections
+from fetch.tls.expiry import Expiry
+from fetch.tls.principals import Principal, principal_of
 
 _CERTIFICATE = "x509_pem_cert"
 _SECURITY, _INSECURE = "transport_security_type", b"insecure"

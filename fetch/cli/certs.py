@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from fetch import certificates
 from fetch.config import SettingsError
-from fetch.tenancy import validate_tenant_name
+from fetch.tenants.names import validate_tenant_name
+from fetch.tls import certificates
 
 _DEFAULT_TENANTS = ("alpha", "beta")
 

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fetch.certificates import Certificate
+from fetch.tls.certificates import Certificate
 
 
 def common_name(value: str, **options: object) -> x509.NameAttribute[str]:

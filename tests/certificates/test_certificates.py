@@ -9,8 +9,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fetch import certificates
-from fetch.certificates import Certificate
+from fetch.tls import certificates
+from fetch.tls.certificates import Certificate
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
-from fetch import certificates
-from fetch.principals import principal_of
+from fetch.tls import certificates
+from fetch.tls.principals import principal_of
 from tests.certificates.subjects import common_name, issue_to
 
 AUTHORITY = certificates.authority("tests")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fetch import certificates
+from fetch.tls import certificates
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fetch.tenancy import validate_tenant_name
+from fetch.tenants.names import validate_tenant_name
 
 
 @pytest.mark.parametrize(

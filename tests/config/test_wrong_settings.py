@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from fetch import certificates, config
-from fetch.certificates import Certificate
+from fetch import config
 from fetch.config import SettingsError
+from fetch.tls import certificates
+from fetch.tls.certificates import Certificate
 
 NO_ENVIRONMENT: dict[str, str] = {}
 

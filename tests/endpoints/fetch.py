@@ -11,8 +11,8 @@ from pathlib import Path
 
 import grpc
 
-from fetch import certificates
-from fetch.certificates import Certificate
+from fetch.tls import certificates
+from fetch.tls.certificates import Certificate
 from tests.endpoints.client import Client
 from tests.endpoints.process import Process, free_port
 from tests.endpoints.server import CHANNEL_OPTIONS, Flags, Missing

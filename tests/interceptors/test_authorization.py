@@ -9,10 +9,11 @@ import grpc
 import pytest
 from cryptography import x509
 
-from fetch import certificates, errors
+from fetch import errors
 from fetch.chain import Call, Setup
 from fetch.config import Settings
 from fetch.engine.tenants import Tenants
+from fetch.tls import certificates
 from interceptors import authorization as module
 from interceptors.authorization import Authorization
 from tests.engine.engines import daemon

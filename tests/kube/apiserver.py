@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from fetch import certificates
-from fetch.certificates import Certificate
+from fetch.tls import certificates
+from fetch.tls.certificates import Certificate
 from tests.endpoints.fetch import FetchServer
 from tests.endpoints.process import Process, StartError, free_port
 from tests.kube.programs import Programs

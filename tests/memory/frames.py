@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fetch import certificates
+from fetch.tls import certificates
 from tests.endpoints.fetch import FetchServer
 
 DATA, HEADERS, RST_STREAM, SETTINGS = 0, 1, 3, 4

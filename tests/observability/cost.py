@@ -14,10 +14,11 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
 
-from fetch import certificates, chain
+from fetch import chain
 from fetch.api.rpc_pb2 import Compare, PutRequest, RequestOp, TxnRequest
 from fetch.chain import Call
 from fetch.config import Settings
+from fetch.tls import certificates
 
 CALLS = 20_000
 ROUNDS = 5

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fetch import certificates
+from fetch.tls import certificates
 from tests import peers
 from tests.endpoints.process import Process, free_port
 from tests.observability.conftest import Observed

@@ -11,7 +11,7 @@ import grpc
 import pytest
 from cryptography import x509
 
-from fetch import certificates
+from fetch.tls import certificates
 from tests.endpoints.client import Client
 from tests.endpoints.fetch import Fetch, FetchServer
 from tests.endpoints.process import free_port

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fetch import connections as module
-from fetch.connections import Connections, shut_down
+from fetch.tls import connections as module
+from fetch.tls.connections import Connections, shut_down
 
 DESCRIPTORS = Path("/proc/self/fd")
 

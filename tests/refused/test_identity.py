@@ -15,9 +15,9 @@ import pytest
 from cryptography import x509
 from grpc._cython import cygrpc
 
-from fetch import certificates
 from fetch.api.rpc_pb2 import LeaseKeepAliveRequest
-from fetch.certificates import Certificate
+from fetch.tls import certificates
+from fetch.tls.certificates import Certificate
 from tests.certificates.subjects import common_name, issue_to
 from tests.endpoints.client import Client, Conversation, WatchStream
 from tests.endpoints.etcd import find_etcd

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from fetch.tenancy import validate_tenant_name
+from fetch.tenants.names import validate_tenant_name
 
 _UNREADABLE = (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 """What cryptography raises for what is not as X.509 has it."""

@@ -1,0 +1,1 @@
+"""What an etcd answers over HTTP."""

@@ -1,0 +1,1 @@
+"""Tenants as things that are managed. The engine of each is `fetch.engine`'s."""
