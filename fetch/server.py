@@ -26,11 +26,12 @@ from fetch.engine.served import ServedTime, these_workers
 from fetch.engine.tenants import Tenants
 from fetch.http import listener
 from fetch.http.listener import Listener
-from fetch.limits import raise_open_files
 from fetch.observation import event_loop
 from fetch.observation.engines import Observation
 from fetch.observation.instruments import Instruments
 from fetch.observation.telemetry import Telemetry, TelemetryError
+from fetch.process.limits import raise_open_files
+from fetch.process.workers import stop_with_supervisor
 from fetch.services.cluster import Cluster
 from fetch.services.health import Health
 from fetch.services.kv import KV
@@ -44,7 +45,6 @@ from fetch.stores.embedded.directory import DataDirectory, DirectoryTaken
 from fetch.stores.embedded.store import LmdbStore
 from fetch.stores.foundationdb.store import FoundationDBStore
 from fetch.stores.protocol import Store, StoreLost, StoreUnavailable
-from fetch.workers import stop_with_supervisor
 
 _GRACE_SECONDS = 5.0
 _ORPHANS_SECONDS = _GRACE_SECONDS + 3.0

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from fetch.api.rpc_pb2 import CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
 from fetch.chain import Call, Proceed, Setup
-from fetch.parsing import PARSED_AT_ONCE, parse_txn
+from fetch.chain.parsing import PARSED_AT_ONCE, parse_txn
 
 _KV = "/etcdserverpb.KV/"
 _REQUESTS: dict[str, type[Any]] = {

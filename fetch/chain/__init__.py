@@ -1,7 +1,8 @@
 """The chain: what a call and an interceptor are, and how interceptors become a chain.
 
 What somebody who writes an interceptor needs is here; the modules are `call`, `interceptor`, `planning`, `composition`,
-`foreign` (those written for grpcio), `status`, `tables` (their settings) and `interruption`.
+`foreign` (those written for grpcio), `status`, `tables` (their settings), `parsing` (of large requests) and
+`interruption`.
 """
 
 from fetch.chain.call import Call

@@ -16,13 +16,13 @@ from fetch.api.rpc_pb2 import (
     TxnRequest,
 )
 from fetch.chain import Call
+from fetch.chain.parsing import parse_txn
 from fetch.config import Settings
 from fetch.engine.answers import range_message
 from fetch.engine.engine import StorageEngine
 from fetch.engine.operations import Outcome, is_read_only
 from fetch.engine.reads import Found, is_filtered
 from fetch.engine.records import varint
-from fetch.parsing import parse_txn
 from fetch.services.checks import check_key, check_put, check_range, check_size, check_stream, check_txn
 from fetch.services.intervals import check_intervals
 from fetch.services.wire import fill, framed_header, joined, tenant_of

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from fetch.limits import ENOUGH_FILES
+from fetch.process.limits import ENOUGH_FILES
 
 SCRIPT = """
 import logging, resource, sys
-from fetch.limits import raise_open_files
+from fetch.process.limits import raise_open_files
 logging.basicConfig(level="INFO", format="%(levelname)s %(message)s")
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
 raise_open_files()

@@ -6,8 +6,8 @@ import random
 import pytest
 from google.protobuf.message import DecodeError
 
-from fetch import parsing
 from fetch.api.rpc_pb2 import PutRequest, RequestOp, TxnRequest
+from fetch.chain import parsing
 from fetch.engine.turns import Turns
 
 
