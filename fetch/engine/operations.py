@@ -27,7 +27,7 @@ from fetch.engine.batch import Batch
 from fetch.engine.reads import Counts, View, find
 from fetch.engine.records import key_value, key_values
 from fetch.engine.turns import Work
-from fetch.stores.protocol import Row
+from fetch.stores.snapshot import Row
 from fetch.stores.transaction import Source
 
 _PAGE = 250

@@ -5,14 +5,13 @@ as one, if none of the keys that the transaction declared as conflicts has chang
 else (read-your-writes, undoing part of a transaction) is the same for all stores and lives in `transaction.py`.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from fetch.stores.transaction import Transaction
+from fetch.stores.snapshot import Snapshot
+from fetch.stores.transaction import Transaction
 
-Row = tuple[bytes, bytes]
 T = TypeVar("T")
 
 
@@ -48,29 +47,6 @@ class SnapshotExpired(StoreUnavailable):
     """The snapshot cannot be read any more; a new one can."""
 
 
-class Snapshot(Protocol):
-    """One consistent state of the store: everything that was acknowledged before the snapshot is in it.
-
-    Every read may raise `StoreUnavailable`, after a bounded time, or one of those that derive from it.
-    """
-
-    async def get(self, key: bytes) -> bytes | None:
-        """The value of the key, None when it is absent."""
-
-    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The values of the keys, in their order, in one round trip."""
-
-    async def get_range(self, begin: bytes, end: bytes, limit: int) -> tuple[list[Row], bool]:
-        """At most `limit` (> 0) rows of [begin, end) in order of their keys, and whether there are more.
-
-        A store may return fewer than `limit` rows and say that there are more, to bound the bytes it holds; it
-        returns at least one row when there is one.
-        """
-
-    async def count_range(self, begin: bytes, end: bytes, limit: int) -> tuple[int, bytes]:
-        """The number of rows of [begin, end), and `end`; or of its first `limit` (> 0), and where the others begin."""
-
-
 class Store(Protocol):
     """A store that is open.
 
@@ -90,7 +66,7 @@ class Store(Protocol):
         :raises StoreUnavailable: :raises StoreBusy:
         """
 
-    async def transact(self, body: "Callable[[Transaction], Awaitable[T]]") -> T:
+    async def transact(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         """Runs `body` on a new transaction and commits it; returns what `body` returned once it is durable.
 
         `body` runs again, on a newer snapshot, when the commit meets a conflict: it must not have effects other

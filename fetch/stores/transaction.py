@@ -10,7 +10,7 @@ from typing import Protocol
 
 from sortedcontainers import SortedList
 
-from fetch.stores.protocol import Row, Snapshot
+from fetch.stores.snapshot import Row, Snapshot
 from fetch.stores.spans import Spans
 
 _EVERYTHING = 1 << 62

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from fetch.engine.engine import StorageEngine
-from fetch.stores.protocol import Row, Snapshot, SnapshotExpired, Store
+from fetch.stores.protocol import SnapshotExpired, Store
+from fetch.stores.snapshot import Row, Snapshot
 from tests.engine.engines import daemon
 
 

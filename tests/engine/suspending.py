@@ -14,7 +14,7 @@ from fetch.engine.tenants import Tenants
 from fetch.services.streams import Streams
 from fetch.services.watch import Watch
 from fetch.stores.embedded.store import LmdbStore
-from fetch.stores.protocol import Row, Snapshot
+from fetch.stores.snapshot import Row, Snapshot
 from tests.engine.engines import SETTINGS, Daemon, operation_chain
 
 

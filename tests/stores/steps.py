@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from fetch.stores.protocol import Row, Store
+from fetch.stores.protocol import Store
+from fetch.stores.snapshot import Row
 from fetch.stores.transaction import Transaction
 
 

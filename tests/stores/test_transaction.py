@@ -9,7 +9,7 @@ from types import FrameType
 
 import pytest
 
-from fetch.stores.protocol import Row
+from fetch.stores.snapshot import Row
 from fetch.stores.transaction import Transaction, all_rows
 
 KEYS = [b"%02d" % number for number in range(40)]

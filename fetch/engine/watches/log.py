@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from fetch.engine.layout import NEVER, Layout, unpack_revision
 from fetch.engine.records import StoredEvent
 from fetch.engine.turns import Work
-from fetch.stores.protocol import Snapshot, Store
+from fetch.stores.protocol import Store
+from fetch.stores.snapshot import Snapshot
 
 PAGE_EVENTS = 1000
 """A page ends with the revision that reaches so many events, or so many bytes."""

@@ -21,7 +21,7 @@ from typing import cast
 
 import lmdb
 
-from fetch.stores.protocol import Row
+from fetch.stores.snapshot import Row
 
 INLINE = 500
 _SPACE = b"\x00k"

@@ -31,7 +31,8 @@ from fetch.stores.embedded import longkeys
 from fetch.stores.embedded.directory import DataDirectory
 from fetch.stores.embedded.errors import as_store_error
 from fetch.stores.embedded.wakes import Wakes
-from fetch.stores.protocol import Row, StoreCorrupt, StoreFull, StoreLost, StoreUnavailable
+from fetch.stores.protocol import StoreCorrupt, StoreFull, StoreLost, StoreUnavailable
+from fetch.stores.snapshot import Row
 from fetch.stores.transaction import Transaction
 
 T = TypeVar("T")

@@ -15,7 +15,8 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fetch.stores.protocol import KeyTooLong, Row, SnapshotExpired, StoreUnavailable, TransactionTooLarge
+from fetch.stores.protocol import KeyTooLong, SnapshotExpired, StoreUnavailable, TransactionTooLarge
+from fetch.stores.snapshot import Row
 
 API_VERSION = 730
 TIMEOUT_SECONDS = 5.0

@@ -22,7 +22,8 @@ from fetch.stores.foundationdb.binding import TIMEOUT_SECONDS, Binding, as_store
 from fetch.stores.foundationdb.daemons import Daemons, Lane
 from fetch.stores.foundationdb.reads import FirstReads
 from fetch.stores.foundationdb.values import LONGEST_KEY, Parts, parts_of
-from fetch.stores.protocol import KeyTooLong, Row, SnapshotExpired, StoreLost, StoreUnavailable
+from fetch.stores.protocol import KeyTooLong, SnapshotExpired, StoreLost, StoreUnavailable
+from fetch.stores.snapshot import Row
 from fetch.stores.transaction import Transaction
 
 T = TypeVar("T")
