@@ -13,7 +13,7 @@ from typing import NoReturn
 from fetch.chain import ChainError
 from fetch.cli import certs, chain, serve
 from fetch.config import SettingsError
-from fetch.server import StartError
+from fetch.process.start import StartError
 from fetch.stores.protocol import StoreLost
 
 COMMANDS = (serve, chain, certs)

@@ -8,9 +8,10 @@ import sys
 
 from fetch.cli.settings import add_flags, settings_of
 from fetch.observation import logs
+from fetch.process.start import require_data_directory, require_free
 from fetch.process.workers import settings_of as settings_of_worker
 from fetch.process.workers import supervise, worker_number
-from fetch.server import require_data_directory, require_free, serve
+from fetch.server import serve
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,0 +1,116 @@
+"""What is served of metrics and health: /metrics, /health, /livez and /readyz, as etcd has them.
+
+Paths and answers follow `server/etcdserver/api/etcdhttp/health.go` and `metrics.go`.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+
+from fetch.http.listener import Answer, Page, Request
+from fetch.observation import exposition
+from fetch.observation.instruments import Instruments
+from fetch.stores.protocol import StoreCorrupt, StoreUnavailable
+
+_LOOK_SECONDS = 5.0
+_CORRUPT = "STORE CORRUPT"
+_ONLY_GET = Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"Method Not Allowed\n", allow="GET")
+
+Check = Callable[[], Awaitable[str]]
+"""Why something is not well; empty when it is."""
+
+
+def pages(
+    metrics: Callable[[], Awaitable[bytes]],
+    look: Callable[[], Awaitable[None]],
+    is_serving: Callable[[], bool],
+    instruments: Instruments,
+) -> dict[str, Page]:
+    """The pages by their paths.
+
+    `metrics` makes the text for Prometheus; `look` looks at the store and raises StoreUnavailable; `is_serving` is
+    false once the daemon stops.
+
+    /livez says that the process answers, and asks nothing of a store that runs elsewhere: to start a daemon again does
+    not bring that back. Its check has etcd's name, so that probes made for etcd find it.
+    """
+
+    async def reads() -> str:
+        if not is_serving():
+            return "STOPPING"
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await look()
+        except StoreCorrupt:
+            return _CORRUPT
+        except (StoreUnavailable, TimeoutError):
+            return "STORE UNAVAILABLE"
+        return ""
+
+    async def is_whole() -> str:
+        why = await reads()
+        return why if why == _CORRUPT else ""
+
+    async def is_well() -> str:
+        return ""
+
+    async def text(_: Request) -> Answer:
+        return Answer(HTTPStatus.OK, await metrics(), exposition.CONTENT_TYPE)
+
+    live = {"serializable_read": is_well}
+    # a tenant's alarms are its own, and no daemon is a learner
+    ready = {
+        "data_corruption": is_whole,
+        "serializable_read": reads,
+        "linearizable_read": reads,
+        "non_learner": is_well,
+    }
+    return {
+        "/metrics": text,
+        "/health": _health(reads, instruments),
+        **_checked("/livez", live, instruments),
+        **_checked("/readyz", ready, instruments),
+    }
+
+
+def _health(check: Check, instruments: Instruments) -> Page:
+    success = instruments.counter("etcd_server_health_success", "Health checks that succeeded.")
+    failures = instruments.counter("etcd_server_health_failures", "Health checks that failed.")
+    for counter in (success, failures):
+        counter.add((), 0)
+
+    async def page(request: Request) -> Answer:
+        if request.method != "GET":
+            return _ONLY_GET
+        why = await check()
+        (failures if why else success).add(())
+        body = json.dumps({"health": "false" if why else "true", "reason": why}, separators=(",", ":")).encode()
+        return Answer(HTTPStatus.SERVICE_UNAVAILABLE, body + b"\n") if why else Answer(HTTPStatus.OK, body)
+
+    return page
+
+
+def _checked(path: str, checks: Mapping[str, Check], instruments: Instruments) -> dict[str, Page]:
+    """The page of all checks, from which `?exclude=NAME` leaves some out, and one for each."""
+    outcomes = instruments.counter(
+        "etcd_server_healthchecks_total", "Health checks, by outcome.", ("type", "name", "status")
+    )
+
+    def page_of(named: Mapping[str, Check]) -> Page:
+        async def page(request: Request) -> Answer:
+            if request.method != "GET":
+                return _ONLY_GET
+            reasons = {
+                name: await check() for name, check in named.items() if name not in request.query.get("exclude", ())
+            }
+            for name, why in reasons.items():
+                outcomes.add((path[1:], name, "error" if why else "success"))
+            lines = "".join(f"[-]{name} failed: {why}\n" if why else f"[+]{name} ok\n" for name, why in reasons.items())
+            if any(reasons.values()):
+                return Answer(HTTPStatus.SERVICE_UNAVAILABLE, lines.encode() + b"\n")
+            return Answer(HTTPStatus.OK, ((lines if "verbose" in request.query else "") + "ok\n").encode())
+
+        return page
+
+    return {path: page_of(checks), **{f"{path}/{name}": page_of({name: check}) for name, check in checks.items()}}

@@ -1,0 +1,114 @@
+"""The gRPC server: which it is, where it listens, and what it leaves to the chain and the services.
+
+The only module that knows which server runs the handlers.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import grpc
+
+from fetch import chain, errors
+from fetch.config import Settings
+from fetch.process.start import StartError
+
+_GRPC_OVERHEAD_BYTES = 512 * 1024
+_HANDSHAKE_MS = 10_000
+_PENDING_CALLS = 1 << 20
+# what connections of one certificate's names may hold of the native transport: more than `memory` lets a tenant have
+_CLIENT_BYTES = 512 << 20
+
+
+class Service(Protocol):
+    """A gRPC service: its full name, and its methods as handlers of raw bytes."""
+
+    name: str
+
+    def handlers(self) -> Mapping[str, grpc.RpcMethodHandler]:
+        """The methods by their names."""
+
+
+def server_of(services: Sequence[Service], links: Sequence[chain.Link], settings: Settings) -> grpc.aio.Server:
+    """A server of these services, each behind the request chain, that listens once it is started.
+
+    :raises StartError: there is no such transport, or a URL cannot be listened on
+    """
+    transport = _transport(settings.transport)
+    server = transport.server(
+        options=[
+            ("grpc.max_receive_message_length", settings.max_request_bytes + _GRPC_OVERHEAD_BYTES),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
+            ("grpc.so_reuseport", int(settings.workers > 1)),
+            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+            # grpcio cancels calls, whosever they are, when too many of all clients wait for the interpreter
+            ("grpc.server.max_pending_requests", _PENDING_CALLS),
+            ("grpc.server.max_pending_requests_hard_limit", _PENDING_CALLS),
+            ("fetch_transport.max_bytes_of_a_client", _CLIENT_BYTES),
+            ("fetch_transport.refusal", errors.TooManyRequests.text),
+            # etcd's client pings as often as every ten seconds, with or without calls (`--keepalive` of clientv3)
+            ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_ping_strikes", 0),
+        ]
+    )
+    server.add_generic_rpc_handlers(
+        [
+            grpc.method_handlers_generic_handler(
+                service.name,
+                {
+                    name: chain.wrap(f"/{service.name}/{name}", handler, links)
+                    for name, handler in service.handlers().items()
+                },
+            )
+            for service in services
+        ]
+    )
+    for url in settings.listen_client_urls:
+        parts = urlsplit(url)
+        try:
+            if parts.scheme == "https":
+                server.add_secure_port(parts.netloc, transport.ssl_server_credentials(*_certificates(settings)))
+            else:
+                server.add_insecure_port(parts.netloc)
+        except (RuntimeError, OSError) as error:
+            raise StartError(f"cannot listen on {url}: {error}") from error
+    return server
+
+
+@dataclass(frozen=True, slots=True)
+class _Transport:
+    """A gRPC server with grpcio's interface: what makes it, and what makes the credentials of its ports."""
+
+    name: str
+    server: Callable[..., Any]
+    ssl_server_credentials: Callable[..., Any]
+
+
+def _transport(wanted: str) -> _Transport:
+    """The transport that runs the handlers; fetch's own where it is installed, unless grpcio's is asked for.
+
+    :raises StartError: the native one is asked for and is not there
+    """
+    if wanted != "grpcio":
+        try:
+            native = importlib.import_module("fetch_transport")
+        except ImportError as error:
+            if wanted == "native":
+                raise StartError(f"--transport native needs the package fetch-transport: {error}") from error
+        else:
+            return _Transport("native", native.server, native.ssl_server_credentials)
+    return _Transport("grpcio", grpc.aio.server, grpc.ssl_server_credentials)
+
+
+def _certificates(settings: Settings) -> tuple[list[tuple[bytes, bytes]], bytes, bool]:
+    """The arguments of `grpc.ssl_server_credentials`: clients must have a certificate."""
+    certificate, key, authority = (
+        Path(str(path)).read_bytes() for path in (settings.cert_file, settings.key_file, settings.trusted_ca_file)
+    )
+    return [(key, certificate)], authority, True
