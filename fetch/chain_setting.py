@@ -3,14 +3,18 @@
     authorization, classification, mine                 the whole chain, outermost first
     +mine, +other:before=metrics, -slow_requests        what comes with fetch, changed so, one item after the other
 
+A name is that of an entry point, or says itself where the interceptor is: `package.module:Class`.
+
 Links that the data's correctness rests on are part of the engine: they cannot be left out, and a chain that does not
 name them has them behind those that it names.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 _ADD, _LEAVE_OUT = "+", "-"
+_ADDED = re.compile(r"\+(?P<name>[^:=]+(:[^:=]+)?)(:(?P<side>before|after)=(?P<other>.+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +66,13 @@ def resolve(given: Sequence[str], chain: Chain) -> tuple[str, ...]:
 
 
 def _add(change: str, names: list[str], chain: Chain) -> None:
-    name, colon, place = change.removeprefix(_ADD).partition(":")
-    side, _, other = place.partition("=")
-    if not name or (colon and (side not in ("before", "after") or not other)):
+    written = _ADDED.fullmatch(change)
+    if written is None:
         raise ValueError(f"{change!r} is none of +NAME, +NAME:before=OTHER and +NAME:after=OTHER")
+    name, side, other = written["name"], written["side"], written["other"]
     if name in names:
         raise ValueError(f"{change!r}: the chain has {name!r} already: {', '.join(names)}")
-    if not colon:
+    if side is None:
         names.insert(len(names) if chain.added_before is None else names.index(chain.added_before), name)
         return
     if other not in names:

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from fetch import errors
 from fetch.chain.call import Call
-from fetch.chain.foreign import Foreign
+from fetch.chain.foreign import Foreign, is_foreign
 from fetch.chain.interceptor import Proceed
 from fetch.chain.planning import Link
 from fetch.chain.status import INTERNAL, status_of
@@ -23,12 +23,8 @@ logger = logging.getLogger(__name__)
 def compose(links: Sequence[Link], handler: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
     """The chain: the first link outermost, the handler at its end."""
     for link in reversed(links):
-        intercept = (
-            link.interceptor.intercept
-            if hasattr(link.interceptor, "intercept")
-            else Foreign(link.interceptor).intercept
-        )
-        handler = functools.partial(intercept, proceed=handler)
+        interceptor = Foreign(link.interceptor) if is_foreign(link.interceptor) else link.interceptor
+        handler = functools.partial(interceptor.intercept, proceed=handler)
     return handler
 
 

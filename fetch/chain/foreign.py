@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,23 @@ from fetch.chain.call import Call
 from fetch.chain.interceptor import Proceed
 
 
-def is_foreign(made: object) -> bool:
-    """Whether what an entry point names is a class of grpcio's interceptors."""
-    return isinstance(made, type) and issubclass(made, grpc.aio.ServerInterceptor) and not hasattr(made, "intercept")
+def is_foreign(interceptor: object) -> bool:
+    """Whether it is one of grpcio's, whatever methods it has beside: some have an `intercept` of their own."""
+    return isinstance(interceptor, grpc.aio.ServerInterceptor)
+
+
+def makes_foreign(factory: Callable[..., Any]) -> bool:
+    """Whether it makes one of grpcio's: a class of them, or a function that requires no argument.
+
+    What makes one of fetch's takes a `Setup`.
+    """
+    if isinstance(factory, type):
+        return issubclass(factory, grpc.aio.ServerInterceptor)
+    try:
+        inspect.signature(factory).bind()
+    except TypeError:
+        return False
+    return True
 
 
 class Foreign:

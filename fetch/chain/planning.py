@@ -1,7 +1,7 @@
 """How a chain is planned: its interceptors by their names, among the entry points of all packages, and made.
 
 Anyone adds an interceptor by an entry point in the group `fetch.interceptors` (or `fetch.transaction_interceptors`)
-and by naming it in the configuration.
+and by naming it in the configuration. What has no entry point is named by its place: `package.module:Class`.
 """
 
 import importlib.metadata
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fetch.chain.foreign import is_foreign
+from fetch.chain.foreign import makes_foreign
 from fetch.chain.interceptor import Setup
 from fetch.config import Settings
 from fetch.engine.tenants import Tenants
@@ -47,14 +47,14 @@ class Planned:
 
 
 def plan(group: str, names: Sequence[str], settings: Settings) -> list[Planned]:
-    """The interceptors that a chain will have, in this order, looked up among the entry points.
+    """The interceptors that a chain will have, in this order, looked up among the entry points or by their places.
 
-    :raises ChainError: one is unknown, given twice, in the wrong place, or cannot be imported
+    :raises ChainError: one is unknown, given twice, in the wrong place or chain, or cannot be imported
     """
     known = _entry_points(group)
     planned: list[Planned] = []
     for name in names:
-        entry = known.get(name)
+        entry = known.get(name) or _place(name, group)
         if entry is None:
             raise ChainError(f"unknown interceptor {name!r} (known: {', '.join(sorted(known))})")
         if any(other.name == name for other in planned):
@@ -63,6 +63,8 @@ def plan(group: str, names: Sequence[str], settings: Settings) -> list[Planned]:
             factory = entry.load()
         except Exception as error:
             raise ChainError(f"interceptor {name!r} cannot be imported: {error}") from error
+        if group == OPERATION_GROUP and makes_foreign(factory):
+            raise ChainError(f"interceptor {name!r} is one of grpcio's, which know no mutations")
         table = settings.interceptor_settings.get(name, {})
         planned.append(Planned(name, entry.value, _package(entry), table, getattr(factory, "after", ()), factory))
     _check_order(planned)
@@ -88,8 +90,14 @@ def _entry_points(group: str) -> dict[str, importlib.metadata.EntryPoint]:
     return known
 
 
+def _place(name: str, group: str) -> importlib.metadata.EntryPoint | None:
+    """What a name that says itself where the interceptor is leads to."""
+    module, colon, attribute = name.partition(":")
+    return importlib.metadata.EntryPoint(name, name, group) if module and colon and attribute else None
+
+
 def _package(entry: importlib.metadata.EntryPoint) -> str:
-    return "" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
+    return "by its place" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
 
 
 def load(
@@ -99,7 +107,7 @@ def load(
     tenants: Tenants | None = None,
     instruments: Instruments | None = None,
 ) -> list[Link]:
-    """The interceptors of a chain, made from the entry points that have these names, in this order.
+    """The interceptors of a chain, made from what these names lead to, in this order.
 
     :raises ChainError: one is unknown, given twice, in the wrong place, or cannot be made
     """
@@ -109,7 +117,7 @@ def load(
         table, factory = planned.table, planned.factory
         try:
             interceptor = (
-                factory(**table) if is_foreign(factory) else factory(Setup(table, settings, tenants, instruments))
+                factory(**table) if makes_foreign(factory) else factory(Setup(table, settings, tenants, instruments))
             )
         except Exception as error:
             raise ChainError(f"interceptor {planned.name!r} cannot be made: {error}") from error

@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_interceptor import AsyncServerInterceptor
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -76,6 +77,16 @@ class Iterates(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio's cl
         if handler.request_streaming:
             return grpc.stream_stream_rpc_method_handler(decorated)
         return grpc.unary_stream_rpc_method_handler(decorated)
+
+
+class Shouts(AsyncServerInterceptor):
+    """One of the package grpc-interceptor, whose `intercept` is another than fetch's."""
+
+    async def intercept(
+        self, method: Callable[..., Any], request_or_iterator: Any, context: grpc.aio.ServicerContext, method_name: str
+    ) -> Any:
+        answered = method(request_or_iterator, context)
+        return answered if hasattr(answered, "__aiter__") else await answered + b"!"
 
 
 class Finds:
@@ -159,6 +170,15 @@ async def test_it_stands_anywhere_in_the_list() -> None:
     async with serving([link(Marks()), link(Passes()), link(finds)]) as caller:
         await caller.echo()
     assert finds.kinds == ["marked"]
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [("echo", b"hello!"), ("thrice", [b"hello"] * 3), ("converse", [b"HELLO", b"WORLD"])],
+)
+async def test_it_may_have_a_method_that_is_called_as_fetchs_own_is(method: str, answer: object) -> None:
+    async with serving([link(Shouts())]) as caller:
+        assert await getattr(caller, method)() == answer
 
 
 @pytest.fixture

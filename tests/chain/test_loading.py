@@ -32,6 +32,12 @@ class Plain(grpc.aio.ServerInterceptor):
 
     async def intercept_service(self, continuation, details):
         return await continuation(details)
+
+def makes_plain(limit=0):
+    return Plain(limit)
+
+def makes_ours(setup):
+    return Ours(setup)
 """
 
 ENTRY_POINTS = """
@@ -40,10 +46,13 @@ ours = third_party:Ours
 needs-another = third_party:NeedsAnother
 broken = third_party:Broken
 plain = third_party:Plain
+makes-plain = third_party:makes_plain
+makes-ours = third_party:makes_ours
 absent = third_party:Absent
 
 [fetch.transaction_interceptors]
 audit = third_party:Ours
+plain = third_party:Plain
 """
 
 
@@ -152,3 +161,23 @@ def test_a_plain_interceptor_with_a_setting_that_it_does_not_know_cannot_be_made
 
 def test_chains_are_settings_like_others() -> None:
     assert {"interceptors", "transaction_interceptors"} <= declared().keys()
+
+
+def test_an_interceptor_may_be_named_by_its_place() -> None:
+    assert names(chain.REQUEST_GROUP, "classification", "third_party:Ours") == ["classification", "third_party:Ours"]
+
+
+def test_a_place_where_nothing_is_is_named() -> None:
+    with pytest.raises(ChainError, match="'third_party:Absent' cannot be imported"):
+        names(chain.REQUEST_GROUP, "third_party:Absent")
+
+
+@pytest.mark.parametrize("name", ["ours", "plain", "makes-plain", "makes-ours", "third_party:makes_plain"])
+def test_what_makes_an_interceptor_is_a_class_or_a_function(name: str) -> None:
+    (link,) = chain.load(chain.REQUEST_GROUP, [name], settings({name: {"limit": 3}}))
+    assert link.interceptor.limit == 3
+
+
+def test_one_of_grpcios_has_no_place_around_mutations() -> None:
+    with pytest.raises(ChainError, match="'plain' is one of grpcio's"):
+        names(chain.OPERATION_GROUP, "plain")
