@@ -11,7 +11,7 @@ from fetch.api.rpc_pb2 import DeleteRangeRequest, PutRequest, RangeRequest, Requ
 from fetch.engine import engine as engine_module
 from fetch.engine import reads, turns
 from fetch.engine.engine import StorageEngine
-from fetch.engine.reads import Found
+from fetch.engine.reads import Found, bounds
 from tests.engine.engines import delete, listed, put
 from tests.engine.observed import Observed, observed_engine
 
@@ -25,9 +25,9 @@ Read = Callable[[StorageEngine], Awaitable[object]]
 
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_PAGE", "_COUNTED_AT_ONCE", "_EVENTS_AT_ONCE"):
-        monkeypatch.setattr(reads, name, 50)
-    monkeypatch.setattr(reads, "_BRIEF", 20)
+    for name in ("PAGE", "COUNTED_AT_ONCE", "EVENTS_AT_ONCE"):
+        monkeypatch.setattr(bounds, name, 50)
+    monkeypatch.setattr(bounds, "BRIEF", 20)
     monkeypatch.setattr(engine_module, "_PIECE", 50)
 
 
@@ -211,8 +211,8 @@ async def test_a_long_read_lets_others_run_between_its_pages(
         most_counted, counted = max(most_counted, store.counted - counted), store.counted
     await running
     # a page of keys and one of their history, between which it gives way if they took long
-    assert most <= 2 * reads._PAGE + 20
-    assert most_counted <= 2 * reads._COUNTED_AT_ONCE
+    assert most <= 2 * bounds.PAGE + 20
+    assert most_counted <= 2 * bounds.COUNTED_AT_ONCE
 
 
 async def test_a_long_read_takes_turns_with_other_tenants(
@@ -234,7 +234,7 @@ async def test_a_long_read_takes_turns_with_other_tenants(
     busy.cancel()
     await asyncio.wait([busy])
     # a turn for each that the read has had, less one
-    assert others >= MANY // reads._PAGE - 2
+    assert others >= MANY // bounds.PAGE - 2
 
 
 async def test_lists_that_wait_hold_no_snapshot(engine_and_store: tuple[StorageEngine, Observed]) -> None:
@@ -337,7 +337,7 @@ async def test_a_small_answer_of_a_large_range_is_given(
     engine, _ = engine_and_store
     await fill(engine, MANY, size=1000)
     engine.most_response_bytes = 100_000
-    monkeypatch.setattr(reads, "_PAGE_BYTES", 10_000)
+    monkeypatch.setattr(bounds, "PAGE_BYTES", 10_000)
     assert (await engine.range_keys(everything(**more))).count == MANY
 
 

@@ -15,7 +15,7 @@ from fetch.api.rpc_pb2 import RangeRequest, RangeResponse, RequestOp, TxnRequest
 from fetch.engine import engine as engine_module
 from fetch.engine import reads, turns
 from fetch.engine.engine import StorageEngine
-from fetch.engine.reads import Found
+from fetch.engine.reads import Found, bounds
 from fetch.stores.protocol import SnapshotExpired
 from tests.engine.engines import delete, put
 from tests.engine.observed import Observed, observed_engine
@@ -30,8 +30,8 @@ Opened = tuple[StorageEngine, Observed]
 
 @pytest.fixture(autouse=True)
 def _tiny_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_PAGE", "_COUNTED_AT_ONCE", "_EVENTS_AT_ONCE", "_BRIEF", "_FEWEST"):
-        monkeypatch.setattr(reads, name, 3)
+    for name in ("PAGE", "COUNTED_AT_ONCE", "EVENTS_AT_ONCE", "BRIEF", "FEWEST"):
+        monkeypatch.setattr(bounds, name, 3)
     monkeypatch.setattr(engine_module, "_PIECE", 3)
     monkeypatch.setattr(turns, "SLICE_SECONDS", 0.0)
 
@@ -39,7 +39,7 @@ def _tiny_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def renewed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every page of a read is of another snapshot."""
-    monkeypatch.setattr(reads, "_SNAPSHOT_SECONDS", 0.0)
+    monkeypatch.setattr(bounds, "SNAPSHOT_SECONDS", 0.0)
 
 
 @pytest.fixture

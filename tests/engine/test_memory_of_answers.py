@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from fetch.api.rpc_pb2 import PutRequest, RangeRequest, RequestOp, TxnRequest
-from fetch.engine import reads
 from fetch.engine.answers import range_message
 from fetch.engine.engine import StorageEngine
+from fetch.engine.reads import bounds
 from fetch.services import wire
 from fetch.services.wire import framed_header, joined
 
@@ -73,8 +73,8 @@ async def test_an_answer_is_of_a_bounded_number_of_pieces(
     engine: StorageEngine, ranges: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To let go of them all takes no longer than others may wait."""
-    monkeypatch.setattr(reads, "_MOST_PIECES", 100)
-    monkeypatch.setattr(reads, "_PAGE", 20)
+    monkeypatch.setattr(bounds, "MOST_PIECES", 100)
+    monkeypatch.setattr(bounds, "PAGE", 20)
     await asyncio.gather(*(engine.put(PutRequest(key=b"%03d" % number)) for number in range(400)))
     operations = [RequestOp(request_range=EVERYTHING) for _ in range(ranges)]
     for writes in ([], [RequestOp(request_put={"key": b"z"})]):
@@ -97,7 +97,7 @@ async def test_the_parts_of_a_large_answer_are_let_go_of_where_it_is_joined(
 async def test_large_answers_of_a_tenant_are_made_one_after_the_other(
     filled: StorageEngine, peak: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reads, "LARGE_BYTES", 1_000_000)
+    monkeypatch.setattr(bounds, "LARGE_BYTES", 1_000_000)
 
     async def size() -> int:
         return len(await transacted(filled))
@@ -111,7 +111,7 @@ async def test_large_answers_of_a_tenant_are_made_one_after_the_other(
 async def test_a_large_answer_that_is_given_up_lets_the_next_be_made(
     filled: StorageEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reads, "LARGE_BYTES", 1_000_000)
+    monkeypatch.setattr(bounds, "LARGE_BYTES", 1_000_000)
     making = [asyncio.create_task(transacted(filled)) for _ in range(4)]
     await asyncio.sleep(0)
     while not filled._large_answers.locked():  # noqa: ASYNC110  a lock tells nobody that it was taken

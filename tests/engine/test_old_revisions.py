@@ -10,6 +10,7 @@ from fetch import errors
 from fetch.api.rpc_pb2 import RangeRequest, RangeResponse
 from fetch.engine import reads
 from fetch.engine.engine import StorageEngine
+from fetch.engine.reads import bounds
 from tests.engine.engines import delete, listed, put
 
 KEYS = [b"a", b"a\x00", b"a\x00b", b"a\xff", b"ab", b"b", b"b\x00\x00", b"b\x00\xff", b"c", b"\xff", b"\xff\xff"]
@@ -72,8 +73,8 @@ async def written(engine: StorageEngine, seed: int) -> History:
 async def history(engine: StorageEngine, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> History:
     """A tenant with a past. Every other one is read in pages that end within a key's versions, and between keys."""
     if request.param % 2:
-        for name in ("_PAGE", "_BRIEF", "_FEWEST", "_COUNTED_AT_ONCE", "_EVENTS_AT_ONCE", "_MOST_EVENTS_COUNTED"):
-            monkeypatch.setattr(reads, name, 2)
+        for name in ("PAGE", "BRIEF", "FEWEST", "COUNTED_AT_ONCE", "EVENTS_AT_ONCE", "MOST_EVENTS_COUNTED"):
+            monkeypatch.setattr(bounds, name, 2)
     return await written(engine, request.param)
 
 

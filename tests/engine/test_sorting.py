@@ -11,6 +11,7 @@ from fetch.api.kv_pb2 import KeyValue
 from fetch.api.rpc_pb2 import RangeRequest, RangeResponse
 from fetch.engine import reads
 from fetch.engine.engine import StorageEngine
+from fetch.engine.reads import bounds
 from tests.engine.engines import daemon, put
 
 KEYS = 60
@@ -21,8 +22,8 @@ FILTERS = [{}, {"min_mod_revision": KEYS // 2}, {"max_create_revision": KEYS // 
 
 @pytest.fixture(params=[3, 1000], ids=["small_pages", "one_page"], autouse=True)
 def _pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_PAGE", "_BRIEF", "_MOST_PIECES"):
-        monkeypatch.setattr(reads, name, request.param)
+    for name in ("PAGE", "BRIEF", "MOST_PIECES"):
+        monkeypatch.setattr(bounds, name, request.param)
 
 
 async def filled(engine: StorageEngine) -> list[KeyValue]:
@@ -85,8 +86,8 @@ async def test_what_a_limit_will_cut_is_not_kept(tmp_path: Path, monkeypatch: py
         require_room(view, size)
 
     monkeypatch.setattr(reads.View, "require_room", observed)
-    monkeypatch.setattr(reads, "_PAGE_BYTES", 1000)
-    monkeypatch.setattr(reads, "_PAGE", 10)
+    monkeypatch.setattr(bounds, "PAGE_BYTES", 1000)
+    monkeypatch.setattr(bounds, "PAGE", 10)
     async with daemon(tmp_path) as running:
         engine = await running.open()
         await asyncio.gather(*(put(engine, b"%03d" % number, b"v" * 1000) for number in range(200)))
