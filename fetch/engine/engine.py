@@ -26,7 +26,7 @@ from fetch.engine import alarms, background, compaction, lease, operations
 from fetch.engine.alarms import Alarms
 from fetch.engine.answers import Answer
 from fetch.engine.background import Failed
-from fetch.engine.batch import Batch, Leased, Mutate, Report, Writer, unpack_usage
+from fetch.engine.batch import Batch, Leased, Mutate, Report, unpack_usage
 from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, served_row, unpack_revision
 from fetch.engine.operations import Outcome
 from fetch.engine.reads import (
@@ -45,6 +45,7 @@ from fetch.engine.renewals import Renewals
 from fetch.engine.served import ServedTime, served_since
 from fetch.engine.turns import Turns, Work
 from fetch.engine.watches.hub import Hub
+from fetch.engine.writer import Writer
 from fetch.stores.protocol import SnapshotExpired, Store
 
 T = TypeVar("T")
