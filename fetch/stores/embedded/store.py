@@ -6,9 +6,6 @@ one fsync acknowledges them all. LMDB's default durability is kept (no MDB_NOSYN
 when data and meta page are on disk, and a crash leaves the last commit whole. It is acknowledged if the file still has
 its name then.
 
-The map is 1 TiB of address space; the file underneath grows with what is stored. That is how the map "grows": a later
-`set_mapsize` would need every reader to stop. Where so much address space is refused, half of it is tried, and so on.
-
 No error of LMDB's leaves the store: see `errors` for what becomes of each. One that this process cannot recover
 from makes the store *lost*: it answers nothing any more, and the daemon ends.
 """
@@ -23,34 +20,29 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import lmdb
 
 from fetch.stores.embedded import longkeys
 from fetch.stores.embedded.directory import DataDirectory
+from fetch.stores.embedded.environment import open_environment
 from fetch.stores.embedded.errors import as_store_error
+from fetch.stores.embedded.snapshot import LmdbSnapshot
 from fetch.stores.embedded.wakes import Wakes
 from fetch.stores.protocol import StoreCorrupt, StoreFull, StoreLost, StoreUnavailable
-from fetch.stores.snapshot import Row
 from fetch.stores.transaction import Transaction
 
 T = TypeVar("T")
 
-_MAP_SIZE = 1 << 40
-_SMALLEST_MAP_SIZE = 1 << 30
 _MOST_SNAPSHOTS = 4096
 """Of one process at a time; each takes a slot of 64 bytes in LMDB's table of readers."""
 _MOST_TRANSACTIONS = 1024
 """How many are evaluated at a time. The rest of the snapshots is for who only reads."""
-_FORMAT_KEY = b"\x00format"
-_FORMAT = b"fetch 2"
-_FORMAT_WITH_BUCKETS = b"fetch 1"
 _TENANT = b"\x00tenant/"
 _LAST_TENANT = b"\x00tenants"
 _PROBE = b"\x00probe"
 _PREFIX = struct.Struct(">BI")
-_PAGE_BYTES = 1 << 20
 _LONGEST_COMMIT_SECONDS = 10.0
 _COMPLAINTS_APART_SECONDS = 1.0
 # what a commit may take on the disk beyond the bytes it writes: pages copied on the way from the root
@@ -75,7 +67,7 @@ class LmdbStore:
         self._directory = DataDirectory(directory, worker, workers)
         with contextlib.ExitStack() as undo:
             undo.callback(self._directory.close)
-            self._environment = _open(self._directory.path, _MOST_SNAPSHOTS * workers)
+            self._environment = open_environment(self._directory.path, _MOST_SNAPSHOTS * workers)
             undo.callback(self._environment.close)
             try:
                 self._directory.settle()
@@ -110,7 +102,7 @@ class LmdbStore:
 
         return await self.transact(number)
 
-    def snapshot(self) -> "LmdbSnapshot":
+    def snapshot(self) -> LmdbSnapshot:
         """See `Store.snapshot`. LMDB reuses no page that an open snapshot sees: hold it briefly."""
         if self._lost is not None:
             raise self._lost
@@ -194,7 +186,7 @@ class LmdbStore:
         self._environment.close()
         self._directory.close()
 
-    def _last_snapshot(self) -> "LmdbSnapshot":
+    def _last_snapshot(self) -> LmdbSnapshot:
         """A snapshot in the slot of a reader that has died, where there is one.
 
         :raises StoreBusy: all that hold a slot are alive
@@ -311,61 +303,6 @@ class LmdbStore:
                     waiter.set_result(None)
 
 
-class LmdbSnapshot:
-    """The snapshot protocol on an LMDB read transaction. Never suspends the caller."""
-
-    __slots__ = ("_failed", "_reader")
-
-    def __init__(self, reader: lmdb.Transaction, failed: Callable[[Exception], Exception]) -> None:
-        """`failed` is told of each error, and says what to raise for it."""
-        self._reader = reader
-        self._failed = failed
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._reader.abort()
-        # its slot among the readers is free only when the object is gone, and is the next snapshot's then
-        del self._reader
-
-    async def get(self, key: bytes) -> bytes | None:
-        """See `Snapshot.get`."""
-        try:
-            return longkeys.get(self._reader, key)
-        except lmdb.Error as error:
-            raise self._failed(error) from error
-
-    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """See `Snapshot.get_many`."""
-        reader = self._reader
-        try:
-            return [longkeys.get(reader, key) for key in keys]
-        except lmdb.Error as error:
-            raise self._failed(error) from error
-
-    async def get_range(self, begin: bytes, end: bytes, limit: int) -> tuple[list[Row], bool]:
-        """See `Snapshot.get_range`. A page holds at most about 1 MiB."""
-        found: list[Row] = []
-        room = _PAGE_BYTES
-        try:
-            for row in longkeys.rows(self._reader, begin, end):
-                if len(found) == limit or room <= 0:
-                    return found, True
-                found.append(row)
-                room -= len(row[0]) + len(row[1])
-        except lmdb.Error as error:
-            raise self._failed(error) from error
-        return found, False
-
-    async def count_range(self, begin: bytes, end: bytes, limit: int) -> tuple[int, bytes]:
-        """See `Snapshot.count_range`."""
-        try:
-            return longkeys.count(self._reader, begin, end, limit)
-        except lmdb.Error as error:
-            raise self._failed(error) from error
-
-
 class _Commit:
     __slots__ = ("done", "transaction")
 
@@ -375,51 +312,6 @@ class _Commit:
 
 
 _Outcome = bool | Exception
-
-
-def _open(directory: Path, readers: int) -> lmdb.Environment:
-    size = _MAP_SIZE
-    while True:
-        try:
-            environment = lmdb.open(
-                str(directory), map_size=size, max_readers=readers, max_spare_txns=1, mode=0o600, create=True
-            )
-            break
-        except (lmdb.MemoryError, MemoryError) as error:
-            if size <= _SMALLEST_MAP_SIZE:
-                raise StoreUnavailable(f"no address space for a map of {size} bytes: {error}") from error
-            size //= 2
-        except (lmdb.Error, OSError) as error:
-            raise as_store_error(error, f"cannot open the database in {directory}") from error
-    try:
-        with environment.begin(write=True) as transaction:
-            _require_format(transaction, directory)
-    except (lmdb.Error, OSError) as error:
-        environment.close()
-        raise as_store_error(error, f"cannot open the database in {directory}") from error
-    except StoreUnavailable:
-        environment.close()
-        raise
-    return environment
-
-
-def _require_format(transaction: lmdb.Transaction, directory: Path) -> None:
-    """Gives a new database the format; brings one of the format before to it, in the one transaction.
-
-    :raises StoreUnavailable: the database has another format
-    """
-    found = transaction.get(_FORMAT_KEY)
-    if found == _FORMAT:
-        return
-    if found == _FORMAT_WITH_BUCKETS:
-        started = time.monotonic()
-        replaced = longkeys.replace_buckets(transaction)
-        seconds = time.monotonic() - started
-        logger.info("%s: from format %s to %s in %.1f s, %d buckets of keys over %d bytes replaced",
-                    directory, found.decode(), _FORMAT.decode(), seconds, replaced, longkeys.INLINE)  # fmt: skip
-    elif transaction.stat()["entries"] > 0:
-        raise StoreUnavailable(f"{directory} holds another format than {_FORMAT.decode()}: {found!r}")
-    transaction.put(_FORMAT_KEY, _FORMAT)
 
 
 def _apply(transaction: Transaction, writer: lmdb.Transaction) -> bool:
