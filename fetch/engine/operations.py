@@ -6,12 +6,11 @@ long gives way: see `batch` for why what has been read holds afterwards. Transac
 walked with a stack of their own.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fetch import errors
 from fetch.api.rpc_pb2 import (
-    Compare,
     DeleteRangeRequest,
     DeleteRangeResponse,
     PutRequest,
@@ -24,13 +23,11 @@ from fetch.engine import answers
 from fetch.engine.alarms import is_full
 from fetch.engine.answers import Answer, Message
 from fetch.engine.batch import Batch
+from fetch.engine.compares import all_hold, rows_of
 from fetch.engine.reads import Counts, View, find
-from fetch.engine.records import key_value, key_values
+from fetch.engine.records import key_value
 from fetch.engine.turns import Work
-from fetch.stores.snapshot import Row
-from fetch.stores.transaction import Source
 
-_PAGE = 250
 _PREVIOUS = b"\x1a"
 """The tag of `prev_kvs` in DeleteRangeResponse."""
 
@@ -165,7 +162,7 @@ async def _decide(view: View, request: TxnRequest, work: Work) -> list[bool]:
 
     All compares, those of nested transactions too, see the state before the transaction.
     """
-    taken = [await _all_hold(view, request.compare, work)]
+    taken = [await all_hold(view, request.compare, work)]
     within = [_branch(request, taken[0])]
     while within:
         operation = next(within[-1], None)
@@ -173,7 +170,7 @@ async def _decide(view: View, request: TxnRequest, work: Work) -> list[bool]:
             within.pop()
         elif operation.WhichOneof("request") == "request_txn":
             nested = operation.request_txn
-            taken.append(await _all_hold(view, nested.compare, work))
+            taken.append(await all_hold(view, nested.compare, work))
             within.append(_branch(nested, taken[-1]))
         if work.is_spent():
             await work.give_way()
@@ -275,7 +272,7 @@ def _encoded(view: View, response: PutResponse | DeleteRangeResponse) -> Message
 async def _delete_range(batch: Batch, request: DeleteRangeRequest, response: DeleteRangeResponse) -> None:
     batch.deletes += 1
     # read before the first is deleted: a transaction that reads a range after it has written keeps its writes in order
-    found = _rows(batch.transaction, *batch.layout.key_range(request.key, request.range_end), batch.work)
+    found = rows_of(batch.transaction, *batch.layout.key_range(request.key, request.range_end), batch.work)
     pages = [rows async for rows in found]
     for rows in pages:
         for row, stored in rows:
@@ -311,71 +308,6 @@ async def _put(batch: Batch, request: PutRequest, response: PutResponse) -> None
 async def _require_lease(batch: Batch, lease: int) -> None:
     if lease and await batch.transaction.get(batch.layout.lease(lease)) is None:
         raise errors.LeaseNotFound
-
-
-_TARGETS = {
-    Compare.VERSION: "version",
-    Compare.CREATE: "create_revision",
-    Compare.MOD: "mod_revision",
-    Compare.VALUE: "value",
-    Compare.LEASE: "lease",
-}
-
-
-async def _all_hold(view: View, compares: Iterable[Compare], work: Work) -> bool:
-    for compare in compares:
-        if not await _holds(view, compare, work):
-            return False
-        if work.is_spent():
-            await work.give_way()
-    return True
-
-
-async def _holds(view: View, compare: Compare, work: Work) -> bool:
-    """Whether the compare holds for every key of its range; a range without keys compares as zeros, a value never.
-
-    Reads the range up to the first key that fails.
-    """
-    target = _TARGETS.get(compare.target)
-    if target is None:
-        return _compared(compare.result, 0, 0)
-    result, wanted = compare.result, getattr(compare, target)
-    found = False
-    async for rows in _rows(view.source, *view.layout.key_range(compare.key, compare.range_end), work):
-        found = True
-        if not all(_compared(result, getattr(kv, target), wanted) for kv in key_values(stored for _, stored in rows)):
-            return False
-    return found or (compare.target != Compare.VALUE and _compared(result, 0, wanted))
-
-
-async def _rows(source: Source, begin: bytes, end: bytes, work: Work) -> AsyncIterator[list[Row]]:
-    """The rows of a range in pages that are not empty. A range of one key is a get, which the batch has prefetched."""
-    if end == begin + b"\x00":
-        stored = await source.get(begin)
-        if stored is not None:
-            yield [(begin, stored)]
-        return
-    more = True
-    while more:
-        rows, more = await source.get_range(begin, end, _PAGE)
-        if rows:
-            yield rows
-            begin = rows[-1][0] + b"\x00"
-        if work.is_spent():
-            await work.give_way()
-
-
-def _compared(result: int, found: int | bytes, wanted: int | bytes) -> bool:
-    match result:
-        case Compare.EQUAL:
-            return found == wanted
-        case Compare.NOT_EQUAL:
-            return found != wanted
-        case Compare.GREATER:
-            return found > wanted  # type: ignore[operator]  # both are of the target's type
-        case Compare.LESS:
-            return found < wanted  # type: ignore[operator]
-    return True
 
 
 def _operations(request: TxnRequest) -> list[RequestOp]:
