@@ -3,6 +3,8 @@
 It stands on a store (`fetch/stores/protocol.py`) and knows no wire format but the messages of requests that it
 evaluates. Writes go through the tenant's `Writer` and the operation chain, reads through a snapshot, watches through
 the `Hub`. One engine serves a tenant in a daemon; several daemons have one each on the same store.
+
+One file, since it is one interface: what an operation does is elsewhere, here is what it is done with.
 """
 
 import asyncio

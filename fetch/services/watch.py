@@ -5,7 +5,8 @@ that has something what has happened since its last turn, and writes it as one m
 waits, with no more than a message's worth in its hands, and nothing is queued for it but what the watches' shared feeds
 hold. What is long takes turns with others: many requests at once, many watches that have something, a long answer.
 
-Follows `server/etcdserver/api/v3rpc/watch.go`.
+Follows `server/etcdserver/api/v3rpc/watch.go`. One file, since a stream's two tasks change the same state between any
+two of their awaits: who reads one has to see the other.
 """
 
 import asyncio
