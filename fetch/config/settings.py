@@ -1,0 +1,165 @@
+"""All settings, and what they must be to each other. Names are etcd's where etcd has the setting."""
+
+import ipaddress
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fetch.chain_setting import OPERATION_CHAIN, REQUEST_CHAIN, Chain, resolve
+from fetch.config.setting import Setting, SettingsError, duration, flag_of, listed, number, one_of, setting
+from fetch.tenants.names import validate_tenant_name
+
+_PRINCIPALS = ("cn", "san-uri", "san-dns")
+_TRANSPORTS = ("auto", "grpcio", "native")
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that an operator can set. Sizes in bytes, durations in seconds."""
+
+    listen_client_urls: tuple[str, ...] = setting(("https://127.0.0.1:2379",), "URLs to serve etcd clients on", listed)
+    advertise_client_urls: tuple[str, ...] = setting(
+        (), "URLs that MemberList tells; by default those listened on", listed
+    )
+    cert_file: str | None = setting(None, "the server's certificate, PEM")
+    key_file: str | None = setting(None, "the server's private key, PEM")
+    trusted_ca_file: str | None = setting(None, "the authority that signs the clients' certificates, PEM")
+    data_dir: str = setting("./data", "directory of the embedded store")
+    fdb_cluster_file: str | None = setting(None, "FoundationDB's cluster file; instead of the embedded store")
+    listen_metrics_urls: tuple[str, ...] = setting((), "http:// URLs to serve metrics and health on", listed)
+    max_request_bytes: int = setting(1536 * 1024, "the largest request that is served", number)
+    max_response_bytes: int = setting(512 << 20, "the largest answer to a range or a read-only transaction", number)
+    max_concurrent_streams: int = setting(1000, "calls and streams at once on one connection", number)
+    max_txn_ops: int = setting(128, "the most operations in one transaction", number)
+    quota_backend_bytes: int = setting(0, "what a tenant may store; 0: etcd's 2 GiB, negative: no bound", number)
+    watch_progress_notify_interval: float = setting(600.0, "between two progress notices of a watch", duration)
+    anonymous_tenant: str | None = setting(None, "the tenant of all callers on http:// listeners")
+    principal: str = setting("cn", "what of the client's certificate names the tenant", one_of(*_PRINCIPALS))
+    tenants: tuple[str, ...] | None = setting(
+        None, "the only tenants there may be; by default any, made at first use", listed
+    )
+    interceptors: tuple[str, ...] = setting(
+        REQUEST_CHAIN.names, "the request chain, outermost first, or changes to it: +NAME, -NAME", listed
+    )
+    transaction_interceptors: tuple[str, ...] = setting(
+        OPERATION_CHAIN.names, "the operation chain, outermost first, or changes to it: +NAME, -NAME", listed
+    )
+    transport: str = setting(
+        "auto", "the gRPC server: grpcio's, the native one, or auto: native if installed", one_of(*_TRANSPORTS)
+    )
+    metrics_tenants: int = setting(100, "how many tenants, the busiest, have metrics of their own", number)
+    warning_unary_request_duration: float = setting(0.3, "a call that takes longer is logged", duration)
+    workers: int = setting(1, "processes that share the listeners and the store", number)
+    log_format: str = setting("console", "how lines are logged: console or json", one_of("console", "json"))
+    log_level: str = setting("info", "the least level that is logged", one_of(*_LEVELS))
+    interceptor_settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Checks what settings must be to each other.
+
+        :raises SettingsError:
+        """
+        for name in ("listen_client_urls", "advertise_client_urls", "listen_metrics_urls"):
+            for url in getattr(self, name):
+                _check_url(name, url)
+        if not self.listen_client_urls:
+            raise SettingsError("--listen-client-urls: there must be at least one URL")
+        if not self.advertise_client_urls:
+            for url in self.listen_client_urls:
+                if _is_unspecified(urlsplit(url).hostname or ""):
+                    raise SettingsError(
+                        f"--advertise-client-urls is required when --listen-client-urls is {url}: "
+                        "nobody can connect to that address"
+                    )
+            object.__setattr__(self, "advertise_client_urls", self.listen_client_urls)
+        for url in self.listen_metrics_urls:
+            if not url.startswith("http://"):
+                raise SettingsError(f"--listen-metrics-urls: {url} is not an http:// URL")
+        if self.anonymous_tenant is not None:
+            _check_tenant("anonymous_tenant", self.anonymous_tenant)
+        for name in self.tenants or ():
+            _check_tenant("tenants", name)
+        if any(url.startswith("http://") for url in self.listen_client_urls) and self.anonymous_tenant is None:
+            raise SettingsError("an http:// listener needs --anonymous-tenant NAME: whose tenant its callers are")
+        self._resolve_chain("interceptors", REQUEST_CHAIN)
+        self._resolve_chain("transaction_interceptors", OPERATION_CHAIN)
+        if any(url.startswith("https://") for url in self.listen_client_urls):
+            if "authorization" not in self.interceptors:
+                raise SettingsError(
+                    "--interceptors leaves out authorization, without which an https:// listener serves nobody: "
+                    "to add to the chain, say +NAME"
+                )
+            self._check_certificates()
+        for name in (
+            "max_request_bytes",
+            "max_response_bytes",
+            "max_concurrent_streams",
+            "max_txn_ops",
+            "workers",
+            "metrics_tenants",
+        ):
+            if getattr(self, name) <= 0:
+                raise SettingsError(f"{flag_of(name)} must be positive")
+        if self.workers > (processors := os.cpu_count() or 1):
+            raise SettingsError(f"--workers: {self.workers} are more than the {processors} processors of this machine")
+        if self.watch_progress_notify_interval < 0.1:
+            raise SettingsError("--watch-progress-notify-interval must be at least 100ms")
+
+    def _resolve_chain(self, setting: str, chain: Chain) -> None:
+        try:
+            object.__setattr__(self, setting, resolve(getattr(self, setting), chain))
+        except ValueError as error:
+            raise SettingsError(f"{flag_of(setting)}: {error}") from error
+
+    def _check_certificates(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        for name in ("cert_file", "key_file", "trusted_ca_file"):
+            path = getattr(self, name)
+            if path is None:
+                raise SettingsError(f"an https:// listener needs {flag_of(name)} (`fetch certs` makes some to try)")
+            try:
+                Path(path).read_bytes()
+            except OSError as error:
+                raise SettingsError(f"{flag_of(name)}: cannot read {path}: {error.strerror}") from error
+        try:
+            # without a password of its own OpenSSL would ask the terminal for that of an encrypted key
+            context.load_cert_chain(str(self.cert_file), str(self.key_file), password="")
+        except ssl.SSLError as error:
+            raise SettingsError(f"--cert-file and --key-file are not a certificate and its key: {error}") from error
+        try:
+            context.load_verify_locations(str(self.trusted_ca_file))
+        except ssl.SSLError as error:
+            raise SettingsError(f"--trusted-ca-file is not a certificate: {error}") from error
+
+
+def declared() -> dict[str, Setting]:
+    """All settings that flags, environment and file can give, by their field names."""
+    return {item.name: item.metadata["setting"] for item in fields(Settings) if "setting" in item.metadata}
+
+
+def _check_url(setting: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port is not None
+    except ValueError:
+        valid = False
+    if not valid or parts.path not in ("", "/"):
+        raise SettingsError(f"{flag_of(setting)}: {url!r} is not a URL such as https://127.0.0.1:2379")
+
+
+def _is_unspecified(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False  # a name
+
+
+def _check_tenant(setting: str, name: str) -> None:
+    try:
+        validate_tenant_name(name)
+    except ValueError as error:
+        raise SettingsError(f"{flag_of(setting)}: {error}") from error
