@@ -13,6 +13,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fetch.suggestions import did_you_mean
+
 _ADD, _LEAVE_OUT = "+", "-"
 _ADDED = re.compile(r"\+(?P<name>[^:=]+(:[^:=]+)?)(:(?P<side>before|after)=(?P<other>.+))?")
 
@@ -76,14 +78,18 @@ def _add(change: str, names: list[str], chain: Chain) -> None:
         names.insert(len(names) if chain.added_before is None else names.index(chain.added_before), name)
         return
     if other not in names:
-        raise ValueError(f"{change!r}: the chain has no {other!r}: {', '.join(names)}")
+        raise ValueError(_not_there(change, other, names))
     names.insert(names.index(other) + (side == "after"), name)
 
 
 def _leave_out(change: str, names: list[str], chain: Chain) -> None:
     name = change.removeprefix(_LEAVE_OUT)
     if name not in names:
-        raise ValueError(f"{change!r}: the chain has no {name!r}: {', '.join(names)}")
+        raise ValueError(_not_there(change, name, names))
     if name in chain.always:
         raise ValueError(f"{change!r}: {name!r} cannot be left out")
     names.remove(name)
+
+
+def _not_there(change: str, name: str, names: Sequence[str]) -> str:
+    return f"{change!r}: the chain has no {name!r}: {', '.join(names)}{did_you_mean(name, names)}"

@@ -14,6 +14,7 @@ from fetch.chain.interceptor import Setup
 from fetch.config import Settings
 from fetch.engine.tenants import Tenants
 from fetch.observation.instruments import Instruments
+from fetch.suggestions import did_you_mean
 
 REQUEST_GROUP = "fetch.interceptors"
 OPERATION_GROUP = "fetch.transaction_interceptors"
@@ -56,7 +57,8 @@ def plan(group: str, names: Sequence[str], settings: Settings) -> list[Planned]:
     for name in names:
         entry = known.get(name) or _place(name, group)
         if entry is None:
-            raise ChainError(f"unknown interceptor {name!r} (known: {', '.join(sorted(known))})")
+            others = f"(known: {', '.join(sorted(known))})"
+            raise ChainError(f"unknown interceptor {name!r} {others}{did_you_mean(name, known)}")
         if any(other.name == name for other in planned):
             raise ChainError(f"interceptor {name!r} is named twice")
         try:

@@ -6,6 +6,8 @@ A reader takes a value and returns it in its own type, or raises ValueError with
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fetch.suggestions import did_you_mean
+
 Readers = Mapping[str, Callable[[object], Any]]
 
 
@@ -18,7 +20,8 @@ def read(table: Mapping[str, object], readers: Readers) -> dict[str, Any]:
     for name, value in table.items():
         reader = readers.get(name)
         if reader is None:
-            raise ValueError(f"there is no setting {name!r} (known: {', '.join(readers) or 'none'})")
+            known = f"(known: {', '.join(readers) or 'none'})"
+            raise ValueError(f"there is no setting {name!r} {known}{did_you_mean(name, readers)}")
         try:
             values[name] = reader(value)
         except ValueError as error:

@@ -5,6 +5,7 @@ A command is a module with a function `add`, which adds its parser to those of t
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -15,10 +16,12 @@ from fetch.cli import certs, chain, serve
 from fetch.config import SettingsError
 from fetch.process.start import StartError
 from fetch.stores.protocol import StoreLost
+from fetch.suggestions import did_you_mean
 
 COMMANDS = (serve, chain, certs)
 """In the order of the help."""
 
+_NO_COMMAND = re.compile(r"^argument COMMAND: invalid choice: '(.*?)'")
 _USAGE_ERROR = 2
 
 
@@ -29,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     any more ends with exit code 74 (EX_IOERR), for whoever supervises it to start it again.
     """
     try:
-        options = _parser().parse_args(arguments)
+        options = parse(sys.argv[1:] if arguments is None else arguments)
         options.arguments = sys.argv[1:] if arguments is None else arguments
         options.run(options)
     except (SettingsError, ChainError, StartError) as error:
@@ -39,10 +42,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(os.EX_IOERR)
 
 
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """What a command line says.
+
+    :raises SettingsError: it says what there is not
+    """
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        flag = unknown[0].partition("=")[0]
+        raise SettingsError(f"unrecognized argument {flag}{did_you_mean(flag, options.flags, str)}")
+    return options
+
+
 class _Parser(argparse.ArgumentParser):
     """Complains in one line: argparse has no other way to leave the usage out."""
 
     def error(self, message: str) -> NoReturn:
+        if given := _NO_COMMAND.search(message):
+            names = [command.__name__.rpartition(".")[2] for command in COMMANDS]
+            message += did_you_mean(given[1], names, str)
         raise SettingsError(message)
 
 

@@ -14,8 +14,8 @@ _DEFAULT_TENANTS = ("alpha", "beta")
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command."""
     command = commands.add_parser("certs", help="make development certificates")
-    command.set_defaults(run=_run)
-    command.add_argument("--dir", type=Path, default=Path("certs"), help="where they lie")
+    command.set_defaults(run=_run, flags=("--dir",))
+    command.add_argument("--dir", type=Path, default=Path("certs"), help="where they lie (default: %(default)s)")
     command.add_argument("tenants", nargs="*", metavar="NAME", help="tenants; alpha and beta when none is named")
 
 

@@ -5,7 +5,8 @@ import sys
 
 from fetch.chain import OPERATION_GROUP, REQUEST_GROUP, available, plan
 from fetch.chain_setting import OPERATION_CHAIN, REQUEST_CHAIN
-from fetch.cli.settings import add_flags, settings_of
+from fetch.cli.settings import settings_of
+from fetch.config import flags
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -16,7 +17,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    add_flags(command)
+    flags.add_to(command)
     command.set_defaults(run=_run)
 
 

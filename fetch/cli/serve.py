@@ -6,7 +6,8 @@ import faulthandler
 import os
 import sys
 
-from fetch.cli.settings import add_flags, settings_of
+from fetch.cli.settings import settings_of
+from fetch.config import flags
 from fetch.observation import logs
 from fetch.process.start import require_data_directory, require_free
 from fetch.process.workers import settings_of as settings_of_worker
@@ -19,7 +20,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     command = commands.add_parser(
         "serve", help="serve etcd clients", argument_default=argparse.SUPPRESS, allow_abbrev=False
     )
-    add_flags(command)
+    flags.add_to(command)
     command.set_defaults(run=_run)
 
 

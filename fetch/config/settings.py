@@ -9,53 +9,75 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fetch.chain_setting import OPERATION_CHAIN, REQUEST_CHAIN, Chain, resolve
-from fetch.config.setting import Setting, SettingsError, duration, flag_of, listed, number, one_of, setting
+from fetch.config.setting import (
+    BYTES,
+    CHAIN,
+    DIRECTORY,
+    DURATION,
+    FILE,
+    NAME,
+    NAMES,
+    NUMBER,
+    URLS,
+    Setting,
+    SettingsError,
+    flag_of,
+    one_of,
+    setting,
+)
 from fetch.tenants.names import validate_tenant_name
 
 _PRINCIPALS = ("cn", "san-uri", "san-dns")
 _TRANSPORTS = ("auto", "grpcio", "native")
 _LEVELS = ("debug", "info", "warning", "error")
+_ETCDS_LEVELS = {"warn": "warning", "panic": "error", "fatal": "error"}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that an operator can set. Sizes in bytes, durations in seconds."""
 
-    listen_client_urls: tuple[str, ...] = setting(("https://127.0.0.1:2379",), "URLs to serve etcd clients on", listed)
+    listen_client_urls: tuple[str, ...] = setting(("https://127.0.0.1:2379",), "where etcd clients are served", URLS)
     advertise_client_urls: tuple[str, ...] = setting(
-        (), "URLs that MemberList tells; by default those listened on", listed
+        (), "what MemberList tells; required where 0.0.0.0 or [::] is listened on", URLS, "those listened on"
     )
-    cert_file: str | None = setting(None, "the server's certificate, PEM")
-    key_file: str | None = setting(None, "the server's private key, PEM")
-    trusted_ca_file: str | None = setting(None, "the authority that signs the clients' certificates, PEM")
-    data_dir: str = setting("./data", "directory of the embedded store")
-    fdb_cluster_file: str | None = setting(None, "FoundationDB's cluster file; instead of the embedded store")
-    listen_metrics_urls: tuple[str, ...] = setting((), "http:// URLs to serve metrics and health on", listed)
-    max_request_bytes: int = setting(1536 * 1024, "the largest request that is served", number)
-    max_response_bytes: int = setting(512 << 20, "the largest answer to a range or a read-only transaction", number)
-    max_concurrent_streams: int = setting(1000, "calls and streams at once on one connection", number)
-    max_txn_ops: int = setting(128, "the most operations in one transaction", number)
-    quota_backend_bytes: int = setting(0, "what a tenant may store; 0: etcd's 2 GiB, negative: no bound", number)
-    watch_progress_notify_interval: float = setting(600.0, "between two progress notices of a watch", duration)
-    anonymous_tenant: str | None = setting(None, "the tenant of all callers on http:// listeners")
+    cert_file: str | None = setting(None, "the server's certificate, PEM", FILE)
+    key_file: str | None = setting(None, "the server's private key, PEM", FILE)
+    trusted_ca_file: str | None = setting(
+        None, "the authority of the clients' certificates, which are required on https://, PEM", FILE
+    )
+    data_dir: str = setting("./data", "directory of the embedded store", DIRECTORY)
+    fdb_cluster_file: str | None = setting(None, "FoundationDB's cluster file, instead of a data-dir", FILE)
+    listen_metrics_urls: tuple[str, ...] = setting((), "http:// URLs for metrics and health", URLS)
+    max_request_bytes: int = setting(1536 * 1024, "the largest request that is served", BYTES)
+    max_response_bytes: int = setting(512 << 20, "the largest answer to a range or a transaction", BYTES)
+    max_concurrent_streams: int = setting(1000, "calls and streams at once on one connection", NUMBER)
+    max_txn_ops: int = setting(128, "the most operations in one transaction", NUMBER)
+    quota_backend_bytes: int = setting(0, "what one tenant may store; 0 is etcd's 2 GiB, negative is no bound", BYTES)
+    watch_progress_notify_interval: float = setting(
+        600.0, "between progress notices of a watch that asked for them; at least 100ms", DURATION
+    )
+    anonymous_tenant: str | None = setting(None, "the tenant of everyone on http:// listeners, which need it", NAME)
     principal: str = setting("cn", "what of the client's certificate names the tenant", one_of(*_PRINCIPALS))
     tenants: tuple[str, ...] | None = setting(
-        None, "the only tenants there may be; by default any, made at first use", listed
+        None, "the only tenants there may be", NAMES, "any, each made at its first use"
     )
     interceptors: tuple[str, ...] = setting(
-        REQUEST_CHAIN.names, "the request chain, outermost first, or changes to it: +NAME, -NAME", listed
+        REQUEST_CHAIN.names, "the request chain, outermost first, or changes to it: +NAME, -NAME", CHAIN
     )
     transaction_interceptors: tuple[str, ...] = setting(
-        OPERATION_CHAIN.names, "the operation chain, outermost first, or changes to it: +NAME, -NAME", listed
+        OPERATION_CHAIN.names, "the operation chain, outermost first, or changes to it: +NAME, -NAME", CHAIN
     )
     transport: str = setting(
-        "auto", "the gRPC server: grpcio's, the native one, or auto: native if installed", one_of(*_TRANSPORTS)
+        "auto", "the gRPC server; auto is the native one where it is installed", one_of(*_TRANSPORTS)
     )
-    metrics_tenants: int = setting(100, "how many tenants, the busiest, have metrics of their own", number)
-    warning_unary_request_duration: float = setting(0.3, "a call that takes longer is logged", duration)
-    workers: int = setting(1, "processes that share the listeners and the store", number)
-    log_format: str = setting("console", "how lines are logged: console or json", one_of("console", "json"))
-    log_level: str = setting("info", "the least level that is logged", one_of(*_LEVELS))
+    metrics_tenants: int = setting(100, "how many tenants, the busiest, have metrics of their own", NUMBER)
+    warning_unary_request_duration: float = setting(0.3, "a call that takes longer is logged", DURATION)
+    workers: int = setting(
+        1, "processes that share the listeners and the store, at most one for each processor", NUMBER
+    )
+    log_format: str = setting("console", "how lines are logged: for people or for machines", one_of("console", "json"))
+    log_level: str = setting("info", "the least level that is logged", one_of(*_LEVELS, also=_ETCDS_LEVELS))
     interceptor_settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -81,8 +103,8 @@ class Settings:
                 raise SettingsError(f"--listen-metrics-urls: {url} is not an http:// URL")
         if self.anonymous_tenant is not None:
             _check_tenant("anonymous_tenant", self.anonymous_tenant)
-        for name in self.tenants or ():
-            _check_tenant("tenants", name)
+        for tenant in self.tenants or ():
+            _check_tenant("tenants", tenant)
         if any(url.startswith("http://") for url in self.listen_client_urls) and self.anonymous_tenant is None:
             raise SettingsError("an http:// listener needs --anonymous-tenant NAME: whose tenant its callers are")
         self._resolve_chain("interceptors", REQUEST_CHAIN)
@@ -109,11 +131,11 @@ class Settings:
         if self.watch_progress_notify_interval < 0.1:
             raise SettingsError("--watch-progress-notify-interval must be at least 100ms")
 
-    def _resolve_chain(self, setting: str, chain: Chain) -> None:
+    def _resolve_chain(self, name: str, chain: Chain) -> None:
         try:
-            object.__setattr__(self, setting, resolve(getattr(self, setting), chain))
+            object.__setattr__(self, name, resolve(getattr(self, name), chain))
         except ValueError as error:
-            raise SettingsError(f"{flag_of(setting)}: {error}") from error
+            raise SettingsError(f"{flag_of(name)}: {error}") from error
 
     def _check_certificates(self) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -141,14 +163,14 @@ def declared() -> dict[str, Setting]:
     return {item.name: item.metadata["setting"] for item in fields(Settings) if "setting" in item.metadata}
 
 
-def _check_url(setting: str, url: str) -> None:
+def _check_url(name: str, url: str) -> None:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port is not None
     except ValueError:
         valid = False
     if not valid or parts.path not in ("", "/"):
-        raise SettingsError(f"{flag_of(setting)}: {url!r} is not a URL such as https://127.0.0.1:2379")
+        raise SettingsError(f"{flag_of(name)}: {url!r} is not a URL such as https://127.0.0.1:2379")
 
 
 def _is_unspecified(host: str) -> bool:
@@ -158,8 +180,8 @@ def _is_unspecified(host: str) -> bool:
         return False  # a name
 
 
-def _check_tenant(setting: str, name: str) -> None:
+def _check_tenant(name: str, tenant: str) -> None:
     try:
-        validate_tenant_name(name)
+        validate_tenant_name(tenant)
     except ValueError as error:
-        raise SettingsError(f"{flag_of(setting)}: {error}") from error
+        raise SettingsError(f"{flag_of(name)}: {error}") from error

@@ -1,12 +1,31 @@
-"""Where settings come from: flags, the environment and a TOML file, in this order of precedence."""
+"""Where settings come from: flags, variables and a TOML file, in this order of precedence.
 
+What nobody would read is an error: a name that there is not, the table of an interceptor that is in no chain. A setting
+without an effect is one whose effect somebody misses.
+"""
+
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fetch.config.setting import Setting, SettingsError, flag_of, variable_of
+from fetch.config.setting import PREFIX, SettingsError, flag_of, key_of, variable_of
 from fetch.config.settings import Settings, declared
+from fetch.suggestions import did_you_mean
+
+_NO_SETTING = re.compile(
+    PREFIX
+    + r"""(?:
+        WORKER  # a process's own, from the one that started it
+        | TEST_\w+  # what tests are told
+        # what Kubernetes sets in every pod of a namespace that has a service called fetch, or fetch-something
+        | (?:\w+_)?SERVICE_(?:HOST|PORT(?:_\w+)?)
+        | (?:\w+_)?PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?
+    )""",
+    re.VERBOSE,
+)
+"""Variables that are called like settings and are none."""
 
 
 def load(flags: Mapping[str, str], environment: Mapping[str, str], file: Path | None) -> Settings:
@@ -15,26 +34,44 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str], file: Path | 
     :raises SettingsError: the first that is wrong
     """
     values: dict[str, Any] = {}
-    known = declared()
     tables: Mapping[str, Mapping[str, object]] = {}
     if file is not None:
         given, tables = _read(file)
-        by_flag = {flag_of(name): name for name in known}
-        for key, value in given.items():
-            name = by_flag.get(f"--{key}")
-            if name is None:
-                raise SettingsError(f"{file}: there is no setting {key!r}")
-            source = f"{file}: {key}"
-            values[name] = _parse(known[name], _as_text(value, source), source)
-    for name, setting in known.items():
-        variable = variable_of(name)
-        if variable in environment:
-            values[name] = _parse(setting, environment[variable], variable)
-        if name in flags:
-            values[name] = _parse(setting, flags[name], flag_of(name))
+        values |= _of_file(given, file)
+    values |= _of_environment(environment)
+    values |= {name: declared()[name].parse(text, flag_of(name)) for name, text in flags.items()}
     if values.get("fdb_cluster_file") and values.get("data_dir"):
         raise SettingsError("--fdb-cluster-file and --data-dir exclude each other")
-    return Settings(**values, interceptor_settings=tables)
+    settings = Settings(**values, interceptor_settings=tables)
+    in_chains = settings.interceptors + settings.transaction_interceptors
+    for name in tables:
+        if name not in in_chains:
+            meant = did_you_mean(name, in_chains)
+            raise SettingsError(f"{file}: nobody reads [interceptor.{name}]: it is in neither chain{meant}")
+    return settings
+
+
+def _of_file(given: Mapping[str, object], file: Path) -> dict[str, Any]:
+    known = {key_of(name): name for name in declared()}
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in known:
+            raise SettingsError(f"{file}: there is no setting {key!r}{did_you_mean(key, known)}")
+        source = f"{file}: {key}"
+        values[known[key]] = declared()[known[key]].parse(_as_text(value, source), source)
+    return values
+
+
+def _of_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    known = {variable_of(name): name for name in declared()}
+    values: dict[str, Any] = {}
+    for variable, text in environment.items():
+        if variable in known:
+            values[known[variable]] = declared()[known[variable]].parse(text, variable)
+        elif variable.startswith(PREFIX) and not _NO_SETTING.fullmatch(variable):
+            meant = did_you_mean(variable.removeprefix(PREFIX), declared(), variable_of)
+            raise SettingsError(f"{variable}: there is no such setting{meant}")
+    return values
 
 
 def _read(file: Path) -> tuple[Mapping[str, Any], Mapping[str, Mapping[str, object]]]:
@@ -58,10 +95,3 @@ def _as_text(value: object, source: str) -> str:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return ",".join(value)
     raise SettingsError(f"{source} must be a text, a whole number or a list of texts")
-
-
-def _parse(setting: Setting, text: str, source: str) -> Any:
-    try:
-        return setting.parse(text)
-    except SettingsError as error:
-        raise SettingsError(f"{source}: {error}") from error

@@ -43,6 +43,31 @@ def test_a_wrong_command_is_one_line(
     assert named in refusal(arguments, capsys)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["serv"], "serve"),
+        (["serve", "--max-txn-op", "1"], "--max-txn-ops"),
+        (["serve", "--max-txn-op=1"], "--max-txn-ops"),
+        (["serve", "--tenant", "alpha"], "--tenants"),
+        (["chain", "--interceptor", "+mine"], "--interceptors"),
+        (["certs", "--dirs", "x"], "--dir"),
+    ],
+)
+def test_a_misspelt_command_or_flag_is_told_which_is_meant(
+    arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refusal(arguments, capsys)
+    assert line.endswith(f"did you mean {meant}?")
+    assert f"{arguments[-1]} " not in line, "the value of a misspelt flag is nothing that is wrong"
+
+
+@pytest.mark.parametrize("change", ["+rate_limi", "-tracin", "metric", "+rate_limit:before=metric"])
+def test_a_misspelt_interceptor_is_told_which_is_meant(change: str, capsys: pytest.CaptureFixture[str]) -> None:
+    meant = {"+rate_limi": "rate_limit", "-tracin": "tracing"}.get(change, "metrics")
+    assert f"did you mean {meant!r}?" in refusal(["chain", f"--interceptors={change}"], capsys)
+
+
 def test_certs_in_a_folder_that_is_a_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "certs").touch()
     assert str(tmp_path / "certs") in refusal(["certs", "--dir", str(tmp_path / "certs")], capsys)

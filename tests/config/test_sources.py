@@ -67,7 +67,7 @@ def test_a_list_in_the_file_is_as_good_as_commas(tls: dict[str, str], tmp_path: 
 
 def test_a_table_of_the_file_is_handed_to_its_interceptor(tls: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "fetch.toml"
-    path.write_text("[interceptor.limits]\nrate = 2.5\n")
+    path.write_text("interceptors = ['+limits']\n[interceptor.limits]\nrate = 2.5\n")
     assert config.load(tls, NO_ENVIRONMENT, path).interceptor_settings == {"limits": {"rate": 2.5}}
 
 

@@ -38,7 +38,7 @@ def test_metrics_by_tenant_need_authorization_before_them(names: tuple[str, ...]
 @pytest.mark.parametrize(
     ("name", "table", "sentence"),
     [
-        ("rate_limit", {"rates": 1}, "there is no setting 'rates' (known: rate, burst, tenants)"),
+        ("rate_limit", {"rates": 1}, "there is no setting 'rates' (known: rate, burst, tenants): did you mean 'rate'?"),
         ("rate_limit", {"rate": 0}, "rate must be a number greater than 0, not 0"),
         ("rate_limit", {"tenants": {"a": -1}}, "tenants must be a number greater than 0, not {'a': -1}"),
         ("concurrency", {"calls": 1.5}, "calls must be a whole number greater than 0, not 1.5"),
