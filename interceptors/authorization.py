@@ -1,11 +1,13 @@
 """Authorization: the principal of the client's certificate names the tenant.
 
-mTLS has verified the certificate by the time a call comes here. The principal is its common name, or by setting the
-URI or the DNS name among its subject alternative names; a certificate with several of them has none. On an http://
-listener there is no certificate, and the configured anonymous tenant is the caller's.
+mTLS has verified the certificate by the time a call comes here. The principal is its common name, or by
+`--principal` the URI or the DNS name among its subject alternative names; a certificate with several of them has none.
+On an http:// listener there is no certificate, and the configured anonymous tenant is the caller's.
 
 A connection's rights end with its certificate: from then on its calls are refused with UNAVAILABLE, its streams end so,
 and it is closed, so that clients connect anew and TLS looks at the certificate that they have then.
+
+Settings: none. `--principal` says what names the tenant, `--anonymous-tenant` who is on http:// listeners.
 """
 
 import math

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from fetch.chain import ChainError
 from fetch.cli import certs, chain, serve
-from fetch.config import SettingsError
+from fetch.config import SettingsError, etcd
 from fetch.process.start import StartError
 from fetch.stores.protocol import StoreLost
 from fetch.suggestions import did_you_mean
@@ -48,7 +48,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     :raises SettingsError: it says what there is not
     """
     options, unknown = _parser().parse_known_args(arguments)
-    if unknown:
+    if unknown := etcd.take_experiments(unknown, options):
         flag = unknown[0].partition("=")[0]
         raise SettingsError(f"unrecognized argument {flag}{did_you_mean(flag, options.flags, str)}")
     return options

@@ -3,16 +3,19 @@
 import argparse
 import asyncio
 import faulthandler
+import logging
 import os
 import sys
 
 from fetch.cli.settings import settings_of
-from fetch.config import flags
+from fetch.config import etcd, flags
 from fetch.observation import logs
 from fetch.process.start import require_data_directory, require_free
 from fetch.process.workers import settings_of as settings_of_worker
 from fetch.process.workers import supervise, worker_number
 from fetch.server import serve
+
+logger = logging.getLogger(__name__)
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -25,10 +28,13 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _run(options: argparse.Namespace) -> None:
+    idle = etcd.check(etcd.given(options), os.environ)
     settings = settings_of(options)
     logs.set_up(settings.log_level, settings.log_format)
     faulthandler.enable()  # a page of the database that cannot be read is a SIGBUS: let the end say so
     worker = worker_number(os.environ)
+    if idle and worker is None:
+        logger.warning(idle)
     if settings.workers > 1 and worker is None:
         require_free(settings)
         require_data_directory(settings)

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
+from fetch.config import etcd
 from fetch.config.setting import Setting, flag_of, variable_of
 from fetch.config.settings import declared
 
@@ -28,7 +29,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 PRECEDENCE = (
     "A flag wins over its variable, a variable over the file, the file over the default. In the file, which is TOML, "
     "--max-txn-ops is a line max-txn-ops = 256, and a table [interceptor.NAME] holds what one interceptor is told. "
-    "Lists are separated by commas, or are TOML lists. Durations are written as 500ms, 30s, 10m or 1h30m."
+    "Lists are separated by commas, or are TOML lists. Durations are written as 500ms, 30s, 10m or 1h30m. "
+    "What starts an etcd starts fetch: etcd's flags are accepted, and those that do nothing here are told at start; "
+    "its variables (ETCD_DATA_DIR) come behind the file."
 )
 
 
@@ -46,12 +49,14 @@ def add_to(parser: argparse.ArgumentParser) -> None:
             group.add_argument(flag_of(name), dest=name, metavar=setting.reader.form, help=_help(name, setting))
     parser.usage = f"{parser.prog} [--config FILE] [--SETTING VALUE]…"
     parser.epilog = PRECEDENCE
-    parser.set_defaults(flags=("--config", *map(flag_of, settings)))
+    etcd.add_to(parser)
+    parser.set_defaults(flags=("--config", *map(flag_of, settings), *etcd.flags()))
 
 
 def given(options: argparse.Namespace) -> dict[str, str]:
-    """The flags that were given, by field name."""
-    return {name: getattr(options, name) for name in declared() if hasattr(options, name)}
+    """The flags that were given, by field name. One that etcd has renamed counts where its new name is not given."""
+    renamed = {etcd.RENAMED[key]: text for key, text in etcd.given(options).items() if key in etcd.RENAMED}
+    return renamed | {name: getattr(options, name) for name in declared() if hasattr(options, name)}
 
 
 def _help(name: str, setting: Setting) -> str:

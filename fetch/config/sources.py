@@ -1,4 +1,4 @@
-"""Where settings come from: flags, variables and a TOML file, in this order of precedence.
+"""Where settings come from: flags, variables, a TOML file, and etcd's variables, in this order of precedence.
 
 What nobody would read is an error: a name that there is not, the table of an interceptor that is in no chain. A setting
 without an effect is one whose effect somebody misses.
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fetch.config import etcd
 from fetch.config.setting import PREFIX, SettingsError, flag_of, key_of, variable_of
 from fetch.config.settings import Settings, declared
 from fetch.suggestions import did_you_mean
@@ -33,7 +34,9 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str], file: Path | 
 
     :raises SettingsError: the first that is wrong
     """
-    values: dict[str, Any] = {}
+    shared = etcd.shared(environment)
+    of_etcd = {name: declared()[name].parse(text, variable) for name, (variable, text) in shared.items()}
+    values: dict[str, Any] = dict(of_etcd)
     tables: Mapping[str, Mapping[str, object]] = {}
     if file is not None:
         given, tables = _read(file)
@@ -41,7 +44,8 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str], file: Path | 
     values |= _of_environment(environment)
     values |= {name: declared()[name].parse(text, flag_of(name)) for name, text in flags.items()}
     if values.get("fdb_cluster_file") and values.get("data_dir"):
-        raise SettingsError("--fdb-cluster-file and --data-dir exclude each other")
+        directory = "ETCD_DATA_DIR" if values["data_dir"] == of_etcd.get("data_dir") else "--data-dir"
+        raise SettingsError(f"--fdb-cluster-file and {directory} exclude each other")
     settings = Settings(**values, interceptor_settings=tables)
     in_chains = settings.interceptors + settings.transaction_interceptors
     for name in tables:

@@ -2,6 +2,8 @@
 
 A put is charged as etcd charges it (`server/storage/quota.go`): its key, its value and 256 bytes. Once the NOSPACE
 alarm is raised the engine refuses every write that could grow, until the alarm is disarmed.
+
+Settings: none. `--quota-backend-bytes` is what a tenant may store.
 """
 
 from fetch import errors
@@ -18,7 +20,7 @@ class Quota:
     after = ("usage",)
 
     def __init__(self, setup: Setup) -> None:
-        """Has no settings: the limit is `--quota-backend-bytes`."""
+        """Has no settings: the engine knows the limit."""
 
     async def intercept(self, mutation: Mutation, proceed: ProceedMutation) -> None:
         """The alarm stays although the write is undone: it belongs to the batch."""

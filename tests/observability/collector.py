@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tests.endpoints.process import Process
 
-BINARY = os.environ.get("FETCH_COLLECTOR") or shutil.which("otelcol") or shutil.which("otelcol-contrib")
-MISSING = "there is no collector: install otelcol, or set FETCH_COLLECTOR to its binary"
+BINARY = os.environ.get("FETCH_TEST_COLLECTOR") or shutil.which("otelcol") or shutil.which("otelcol-contrib")
+MISSING = "there is no collector: install otelcol, or set FETCH_TEST_COLLECTOR to its binary"
 
 _SETTINGS = """\
 receivers: {{otlp: {{protocols: {{grpc: {{endpoint: "127.0.0.1:{port}"}}}}}}}}

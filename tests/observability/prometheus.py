@@ -19,8 +19,8 @@ from tests.endpoints.fetch import Fetch
 from tests.endpoints.process import EndedError, Process
 from tests.observability import collector
 
-BINARY = os.environ.get("FETCH_PROMETHEUS") or shutil.which("prometheus")
-MISSING = "there is no Prometheus: install it, or set FETCH_PROMETHEUS to its binary"
+BINARY = os.environ.get("FETCH_TEST_PROMETHEUS") or shutil.which("prometheus")
+MISSING = "there is no Prometheus: install it, or set FETCH_TEST_PROMETHEUS to its binary"
 START_SECONDS = 120
 
 
