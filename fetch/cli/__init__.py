@@ -8,11 +8,10 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import NoReturn
 
 from fetch.chain import ChainError
-from fetch.cli import certs, chain, serve
+from fetch.cli import certs, chain, serve, versions
 from fetch.config import SettingsError, etcd
 from fetch.process.start import StartError
 from fetch.stores.protocol import StoreLost
@@ -64,11 +63,19 @@ class _Parser(argparse.ArgumentParser):
         raise SettingsError(message)
 
 
+class _Version(argparse.Action):
+    """Asks for the versions only when they are wanted: git is asked, too."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        sys.stdout.write(versions.told() + "\n")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fetch", description="An etcd v3 endpoint for many Kubernetes control planes.", allow_abbrev=False
     )
-    parser.add_argument("--version", action="version", version=version("fetch"))
+    parser.add_argument("--version", action=_Version, nargs=0, help="tell what runs, and what it stands on")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)

@@ -12,7 +12,6 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 from opentelemetry import metrics, trace
@@ -35,6 +34,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from fetch import __version__
 from fetch.observation import exposition
 from fetch.observation.instruments import Instruments
 
@@ -57,7 +57,7 @@ class Telemetry:
         :raises TelemetryError:
         """
         self._instruments = instruments
-        ours = {"service.name": "fetch", "service.version": version("fetch"), "service.instance.id": str(uuid.uuid4())}
+        ours = {"service.name": "fetch", "service.version": __version__, "service.instance.id": str(uuid.uuid4())}
         self._resource = Resource.create(ours).merge(OTELResourceDetector().detect())
         self._scraped = InMemoryMetricReader() if scraped else None
         readers: list[MetricReader] = [] if self._scraped is None else [self._scraped]
@@ -113,7 +113,7 @@ class _WithInstruments(MetricExporter):
         self._exporter = OTLPMetricExporter()
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> MetricExportResult:
-        ours = ScopeMetrics(InstrumentationScope("fetch", version("fetch")), self._instruments.metrics(), "")
+        ours = ScopeMetrics(InstrumentationScope("fetch", __version__), self._instruments.metrics(), "")
         foreign = [scope for resource in metrics_data.resource_metrics for scope in resource.scope_metrics]
         resource = ResourceMetrics(self._resource, [ours, *foreign], "")
         return self._exporter.export(MetricsData([resource]), timeout_millis, **kwargs)
