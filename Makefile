@@ -2,13 +2,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml $(wildcard protos/fetch/api/*.proto protos/*.py)
+SOURCES := pyproject.toml $(wildcard constraints.txt protos/fetch/api/*.proto protos/*.py)
 
 RUST := $(wildcard transport/Cargo.* transport/pyproject.toml transport/src/*.rs transport/fetch_transport/*.py)
 RUST_IS_NEW_ENOUGH := rustc --version 2>/dev/null | awk '{ split($$2, v, "."); exit !(v[1] > 1 || v[2] >= 85) } END { if (!NR) exit 1 }'
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
+# the versions that were tested together; make LOCKED= installs the newest that pyproject.toml allows
+LOCKED := $(addprefix --constraint ,$(wildcard constraints.txt))
+# what fetch-etcd was called before: its entry points beside the new ones would be two interceptors of each name
+UNINSTALL_OLD := $(BIN)/pip uninstall --quiet --yes fetch 2>/dev/null || true
 
-.PHONY: run test test-kube simulate peers bench certs observe wheels clean
+.PHONY: run test test-kube simulate peers bench certs observe lock wheels clean
 
 run: $(VENV)/installed $(VENV)/transport certs
 	$(BIN)/fetch serve --cert-file certs/server.crt --key-file certs/server.key --trusted-ca-file certs/ca.crt --data-dir data
@@ -48,21 +52,28 @@ $(BIN)/pip:
 
 $(VENV)/installed: $(SOURCES) | $(BIN)/pip
 	@echo 'installing fetch and what it needs into $(VENV): less than a minute'
-	@$(PIP) install --editable .
+	@$(UNINSTALL_OLD)
+	@$(PIP) install $(LOCKED) --editable .
 	@touch $@
 
 $(VENV)/installed-test: $(SOURCES) | $(BIN)/pip
 	@echo 'installing fetch and what its tests need into $(VENV): a minute or less'
-	@$(PIP) install --editable '.[test]'
+	@$(UNINSTALL_OLD)
+	@$(PIP) install $(LOCKED) --editable '.[test]'
 	@touch $@ $(VENV)/installed
 
 # without a Rust toolchain, or where the build fails, fetch runs on grpcio's own server; the next make tries again
 $(VENV)/transport: $(RUST) | $(BIN)/pip
 	@if ! { $(RUST_IS_NEW_ENOUGH); }; then echo 'no Rust toolchain (1.85 or newer): fetch runs on grpcio'; \
 	elif echo 'building the native transport with Rust: about a minute on two cores' && \
-	  $(PIP) install './transport[test]' >$(VENV)/transport.log 2>&1; then touch $@; \
+	  $(PIP) install $(LOCKED) './transport[test]' >$(VENV)/transport.log 2>&1; then touch $@; \
 	else tail -n 20 $(VENV)/transport.log; $(PIP) uninstall --yes fetch-transport 2>/dev/null; \
 	  echo 'THE NATIVE TRANSPORT COULD NOT BE BUILT (all that was said: $(VENV)/transport.log): fetch runs on grpcio'; fi
+
+# constraints.txt anew: the newest versions that pyproject.toml allows, for what runs fetch and what tests it
+lock: | $(BIN)/pip
+	@$(PIP) install --dry-run --ignore-installed --report $(VENV)/resolved.json '.[fdb,test]' './transport[test]'
+	@$(BIN)/python -m tests.lock $(VENV)/resolved.json > $(VENV)/constraints.txt && mv $(VENV)/constraints.txt constraints.txt
 
 wheels: | $(BIN)/pip
 	$(PIP) wheel --no-deps --wheel-dir dist . ./transport

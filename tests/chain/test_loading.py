@@ -128,7 +128,7 @@ def test_two_packages_with_one_name_are_an_error_that_names_both(
         names(chain.REQUEST_GROUP, "classification")
     assert f"two packages have an interceptor {name!r} in fetch.interceptors: " in str(refused.value)
     assert "evil 1.0 (evil:Ours)" in str(refused.value)
-    assert (" and third_party 1.0 " if name == "ours" else " and fetch ") in str(refused.value)
+    assert (" and third_party 1.0 " if name == "ours" else " and fetch-etcd ") in str(refused.value)
 
 
 def test_the_same_name_in_both_chains_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

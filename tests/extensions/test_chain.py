@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fetch import chain, cli
+from fetch import __version__, chain, cli
 from fetch.config import Settings
 
 HTTP = {"listen_client_urls": ("http://127.0.0.1:2379",), "anonymous_tenant": "alpha"}
@@ -67,8 +67,8 @@ def test_fetch_chain_prints_origin_order_and_settings(tmp_path: Path, capsys: py
     cli.main(["chain", "--config", str(file)])
     printed = capsys.readouterr().out
     assert printed.startswith("request chain (fetch.interceptors)\n  authorization")
-    assert "(fetch 0.1.0)  always\n" in printed
-    assert "interceptors.rate_limit:RateLimit (fetch 0.1.0)  after authorization  rate=50\n" in printed
+    assert f"(fetch-etcd {__version__})  always\n" in printed
+    assert f"interceptors.rate_limit:RateLimit (fetch-etcd {__version__})  after authorization  rate=50\n" in printed
     assert "operation chain (fetch.transaction_interceptors)\n  errors" in printed
 
 

@@ -219,7 +219,7 @@ def _load() -> Any:
         import fdb  # noqa: PLC0415  an optional dependency, which the embedded store does without
     except ImportError as error:
         raise StoreUnavailable(
-            f"FoundationDB needs the package foundationdb (pip install 'fetch[fdb]'): {error}"
+            f"FoundationDB needs the package foundationdb (pip install 'fetch-etcd[fdb]'): {error}"
         ) from error
     try:
         fdb.api_version(API_VERSION)
