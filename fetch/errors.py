@@ -110,6 +110,22 @@ class ResponseTooLarge(EtcdError):
     text = "grpc: trying to send message larger than max"
 
 
+class SessionExpired(EtcdError):
+    text = "mutex: session is expired"
+
+
+class NotLeader(EtcdError):
+    text = "election: not leader"
+
+
+class NoLeader(EtcdError):
+    text = "election: no leader"
+
+
+class MissingLeaderKey(EtcdError):
+    text = '"leader" field must be provided'
+
+
 class TooManyRequests(EtcdError):
     code = _Code.RESOURCE_EXHAUSTED
     text = "etcdserver: too many requests"

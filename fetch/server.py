@@ -27,9 +27,11 @@ from fetch.process.limits import raise_open_files
 from fetch.process.start import StartError, require_free
 from fetch.process.workers import stop_with_supervisor
 from fetch.services.cluster import Cluster
+from fetch.services.election import Election
 from fetch.services.health import Health, follow_store
 from fetch.services.kv import KV
 from fetch.services.lease import Lease
+from fetch.services.lock import Lock
 from fetch.services.maintenance import VERSION, Maintenance
 from fetch.services.reflection import Reflection
 from fetch.services.streams import Streams
@@ -132,6 +134,8 @@ def _services(settings: Settings, health: Health, streams: Streams) -> list[Serv
         Maintenance(),
         Cluster(settings),
         Auth(),
+        Lock(streams, settings.max_request_bytes),
+        Election(streams, settings.max_request_bytes),
         health,
     ]
     named = [service.name for service in services]

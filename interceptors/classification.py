@@ -3,7 +3,8 @@
 kube-apiserver sends few shapes of transactions, and each of them is one operation of the storage engine: these are the
 fast path. Every other valid transaction is a `txn`. The parsed request is kept with the call, so it is parsed once.
 
-Kinds: create, update, delete, get, list, count, put, delete_range, txn, compact, watch, lease, status, other.
+Kinds: create, update, delete, get, list, count, put, delete_range, txn, compact, watch, lease, lock, election,
+status, other.
 """
 
 from typing import Any
@@ -30,6 +31,7 @@ _KINDS = {
     "/etcdserverpb.Watch/Watch": "watch",
     "/etcdserverpb.Maintenance/Status": "status",
 }
+_SERVICES = {"/etcdserverpb.Lease": "lease", "/v3lockpb.Lock": "lock", "/v3electionpb.Election": "election"}
 
 
 class Classification:
@@ -56,7 +58,7 @@ class Classification:
                 call.message = request.FromString(call.request)
                 call.kind = classify_range(call.message) if request is RangeRequest else _KINDS[method]
         else:
-            call.kind = _KINDS.get(method) or ("lease" if method.startswith("/etcdserverpb.Lease/") else "other")
+            call.kind = _KINDS.get(method) or _SERVICES.get(method.rpartition("/")[0], "other")
         return await proceed(call)
 
 

@@ -2,7 +2,7 @@
 
 What is beyond is refused with RESOURCE_EXHAUSTED and etcd's "etcdserver: too many requests". Calls are those answered
 by one message; streams are watches, lease keepalives and streamed ranges, which stay open for long, so they have a
-bound of their own. Bounds are each daemon's own.
+bound of their own, under which Lock and Campaign fall, since they wait for others. Bounds are each daemon's own.
 
 Settings:
     calls: calls at once, 512 by default
@@ -35,7 +35,7 @@ class Concurrency:
         """A call that ends, however it does, makes room."""
         if call.tenant is None:
             return await proceed(call)
-        streams = call.response_streaming
+        streams = call.is_open_ended
         counted = call.tenant.tenant, streams
         if self._open[counted] >= self._bounds[streams]:
             self._refused.add((self._label(call.tenant.tenant),))

@@ -1,7 +1,7 @@
 """Deadline: a bound on how long a unary call may take, whatever deadline its client has set, or none.
 
 A call that takes longer ends with UNAVAILABLE and etcd's "etcdserver: request timed out". As in etcd, a write that
-timed out may have taken place or still do so. Streams are not bounded.
+timed out may have taken place or still do so. Not bounded are streams, and Lock and Campaign, which wait for others.
 
 Settings:
     seconds: how long a call may take, 30 by default
@@ -25,7 +25,7 @@ class Deadline:
 
     async def intercept(self, call: Call, proceed: Proceed) -> Any:
         """A timeout inside of the call is not mistaken for this one."""
-        if call.response_streaming:
+        if call.is_open_ended:
             return await proceed(call)
         try:
             async with asyncio.timeout(self._seconds) as bound:

@@ -21,6 +21,7 @@ _STREAMS = {
     "/etcdserverpb.Maintenance/Snapshot": "server_stream",
     "/etcdserverpb.Watch/Watch": "bidi_stream",
     "/grpc.health.v1.Health/Watch": "server_stream",
+    "/v3electionpb.Election/Observe": "server_stream",
 }
 _METHOD = ("grpc_type", "grpc_service", "grpc_method")
 _APPLIED = {

@@ -1,8 +1,8 @@
 """Read only: refuses what changes a tenant, and serves what reads it.
 
 For a migration, a restore, or a tenant that is on hold. Refused with PERMISSION_DENIED are puts, deletes, transactions
-with any of them, compactions, and granting and revoking leases. Watches go on, and so do lease keepalives, so that what
-lives by a lease outlives the hold.
+with any of them, compactions, granting and revoking leases, and what changes locks and elections. Watches go on, and so
+do lease keepalives, so that what lives by a lease outlives the hold.
 
 Settings:
     tenants: a list of the tenants that are read-only; by default all are
@@ -18,7 +18,17 @@ from fetch.chain.tables import read, texts
 from fetch.errors import Refused
 
 _WRITES = frozenset({"create", "update", "delete", "put", "delete_range", "compact"})
-_LEASE_WRITES = frozenset({"/etcdserverpb.Lease/LeaseGrant", "/etcdserverpb.Lease/LeaseRevoke"})
+_METHODS = frozenset(
+    {
+        "/etcdserverpb.Lease/LeaseGrant",
+        "/etcdserverpb.Lease/LeaseRevoke",
+        "/v3lockpb.Lock/Lock",
+        "/v3lockpb.Lock/Unlock",
+        "/v3electionpb.Election/Campaign",
+        "/v3electionpb.Election/Proclaim",
+        "/v3electionpb.Election/Resign",
+    }
+)
 
 
 class ReadOnly:
@@ -42,7 +52,7 @@ def writes(call: Call) -> bool:
     """Whether a call may change its tenant's keys, leases or history."""
     if call.kind == "txn":
         return _txn_writes(call.message)
-    return call.kind in _WRITES or call.method in _LEASE_WRITES
+    return call.kind in _WRITES or call.method in _METHODS
 
 
 def _txn_writes(request: TxnRequest) -> bool:

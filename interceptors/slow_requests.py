@@ -26,8 +26,8 @@ class SlowRequests:
         self._slow.add((), 0)
 
     async def intercept(self, call: Call, proceed: Proceed) -> Any:
-        """Failures are logged like answers: slowness is what counts. Streams take as long as they take."""
-        if call.response_streaming:
+        """Failures are logged like answers: slowness is what counts. Streams and waits take as long as they take."""
+        if call.is_open_ended:
             return await proceed(call)
         started = time.perf_counter()
         answer: bytes | None = None

@@ -7,6 +7,8 @@ import grpc
 
 from fetch.engine.engine import StorageEngine
 
+_WAITING = frozenset({"/v3lockpb.Lock/Lock", "/v3electionpb.Election/Campaign"})
+
 
 class Call(grpc.aio.ServicerContext):  # type: ignore[misc]  # grpcio's class is untyped
     """One gRPC call on its way through the request chain: grpcio's context, with what the interceptors found out.
@@ -36,6 +38,11 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[misc]  # grpcio's class is
         self.tenant: StorageEngine | None = None
         self.kind = ""
         self.message: Any = None
+
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether it may take any time by its nature: its answers are a stream, or it waits for what others have."""
+        return self.response_streaming or self.method in _WAITING
 
     def take_over(self, call: "Call") -> None:
         """Takes over what is known of another call: for one that stands in for it."""

@@ -6,14 +6,14 @@ test that waits for something that never comes fails by itself.
 
 import queue
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Generic, Protocol, Self, TypedDict, TypeVar, Unpack
 
 import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
-from fetch.api import kv_pb2, rpc_pb2
+from fetch.api import election_pb2, kv_pb2, lock_pb2, rpc_pb2
 
 DEADLINE = 90.0
 """Seconds that a call, and a whole stream, may take before its test fails."""
@@ -34,6 +34,16 @@ class Answers(Protocol[Answer_co]):
     def __iter__(self) -> Iterator[Answer_co]: ...
 
     def cancel(self) -> object: ...
+
+
+class Pending(Protocol[Answer_co]):
+    """What grpcio returns from a call that is not waited for."""
+
+    def result(self) -> Answer_co: ...
+
+    def cancel(self) -> object: ...
+
+    def done(self) -> bool: ...
 
 
 class RangeOptions(TypedDict, total=False):
@@ -90,6 +100,14 @@ class Client:
         unary = self._channel.unary_unary(method, type(request).SerializeToString, response.FromString)
         answer: Response = unary(request, timeout=timeout, metadata=metadata)
         return answer
+
+    def begin(
+        self, method: str, request: Message, response: type[Response], timeout: float = DEADLINE
+    ) -> Pending[Response]:
+        """Sends `request` to the unary `method`, and does not wait for the answer."""
+        unary = self._channel.unary_unary(method, type(request).SerializeToString, response.FromString)
+        pending: Pending[Response] = unary.future(request, timeout=timeout)
+        return pending
 
     def call_raw(self, method: str, request: bytes) -> bytes:
         """Sends bytes that need not be a message."""
@@ -210,6 +228,43 @@ class Client:
         return self.open_stream(
             "/etcdserverpb.Lease/LeaseKeepAlive", rpc_pb2.LeaseKeepAliveRequest, rpc_pb2.LeaseKeepAliveResponse
         )
+
+    # Lock, Election
+
+    def lock(self, name: bytes, lease: int = 0) -> lock_pb2.LockResponse:
+        return self.begin_lock(name, lease).result()
+
+    def begin_lock(self, name: bytes, lease: int = 0, timeout: float = DEADLINE) -> Pending[lock_pb2.LockResponse]:
+        request = lock_pb2.LockRequest(name=name, lease=lease)
+        return self.begin("/v3lockpb.Lock/Lock", request, lock_pb2.LockResponse, timeout)
+
+    def unlock(self, key: bytes) -> lock_pb2.UnlockResponse:
+        return self.call("/v3lockpb.Lock/Unlock", lock_pb2.UnlockRequest(key=key), lock_pb2.UnlockResponse)
+
+    def campaign(self, name: bytes, value: bytes = b"", lease: int = 0) -> election_pb2.CampaignResponse:
+        return self.begin_campaign(name, value, lease).result()
+
+    def begin_campaign(
+        self, name: bytes, value: bytes = b"", lease: int = 0, timeout: float = DEADLINE
+    ) -> Pending[election_pb2.CampaignResponse]:
+        request = election_pb2.CampaignRequest(name=name, value=value, lease=lease)
+        return self.begin("/v3electionpb.Election/Campaign", request, election_pb2.CampaignResponse, timeout)
+
+    def proclaim(self, leader: election_pb2.LeaderKey | None, value: bytes) -> election_pb2.ProclaimResponse:
+        request = election_pb2.ProclaimRequest(leader=leader, value=value)
+        return self.call("/v3electionpb.Election/Proclaim", request, election_pb2.ProclaimResponse)
+
+    def leader(self, name: bytes) -> election_pb2.LeaderResponse:
+        request = election_pb2.LeaderRequest(name=name)
+        return self.call("/v3electionpb.Election/Leader", request, election_pb2.LeaderResponse)
+
+    def observe(self, name: bytes) -> AbstractContextManager[Iterator[election_pb2.LeaderResponse]]:
+        request = election_pb2.LeaderRequest(name=name)
+        return self.begin_stream("/v3electionpb.Election/Observe", request, election_pb2.LeaderResponse)
+
+    def resign(self, leader: election_pb2.LeaderKey | None) -> election_pb2.ResignResponse:
+        request = election_pb2.ResignRequest(leader=leader)
+        return self.call("/v3electionpb.Election/Resign", request, election_pb2.ResignResponse)
 
     # Maintenance, Cluster, health
 

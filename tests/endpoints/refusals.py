@@ -35,6 +35,17 @@ LEASE_TTL_TOO_LARGE = Refusal(StatusCode.OUT_OF_RANGE, "etcdserver: too large le
 STREAM_SORT_UNSUPPORTED = Refusal(StatusCode.UNIMPLEMENTED, "RangeStream does not support custom sort orders")
 STREAM_FILTER_UNSUPPORTED = Refusal(StatusCode.UNIMPLEMENTED, "RangeStream does not support revision filters")
 
+# of locks and elections, which lose the codes of what they stand on
+SESSION_EXPIRED = Refusal(StatusCode.UNKNOWN, "mutex: session is expired")
+NOT_LEADER = Refusal(StatusCode.UNKNOWN, "election: not leader")
+NO_LEADER = Refusal(StatusCode.UNKNOWN, "election: no leader")
+MISSING_LEADER = Refusal(StatusCode.UNKNOWN, '"leader" field must be provided')
+
+
+def without_code(refusal: Refusal) -> Refusal:
+    """The same where it is told by a lock or an election."""
+    return Refusal(StatusCode.UNKNOWN, refusal.text)
+
 
 @contextmanager
 def refused(refusal: Refusal) -> Iterator[None]:

@@ -59,6 +59,8 @@ def test_a_read_only_tenant_is_read_and_not_written(start: Start) -> None:
         with pytest.raises(grpc.RpcError) as refusal:
             held.put(b"key", b"value")
         with pytest.raises(grpc.RpcError):
+            held.lock(b"x")
+        with pytest.raises(grpc.RpcError):
             held.call("/etcdserverpb.Lease/LeaseGrant", rpc_pb2.LeaseGrantRequest(TTL=9), rpc_pb2.LeaseGrantResponse)
         put = rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"key"))
         get = rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=b"key"))
@@ -77,6 +79,15 @@ def test_a_call_that_takes_too_long_ends(start: Start) -> None:
         grpc.StatusCode.UNAVAILABLE,
         "etcdserver: request timed out",
     )
+
+
+def test_a_call_that_waits_for_a_lock_may_take_any_time(start: Start) -> None:
+    settings = f'interceptors = [{BEFORE}, "deadline"]\n[interceptor.deadline]\nseconds = 0.2\n'
+    with start(settings) as server, server.empty_keyspace() as client:
+        client.lock(b"x")
+        with pytest.raises(grpc.RpcError) as refusal:
+            client.begin_lock(b"x", timeout=0.6).result()
+    assert code_of(refusal) is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def test_the_access_log_has_a_line_for_each_call_of_the_kinds(start: Start) -> None:
