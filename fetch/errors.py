@@ -110,6 +110,36 @@ class ResponseTooLarge(EtcdError):
     text = "grpc: trying to send message larger than max"
 
 
+class AuthNotEnabled(EtcdError):
+    code = _Code.FAILED_PRECONDITION
+    text = "etcdserver: authentication is not enabled"
+
+
+class UserEmpty(EtcdError):
+    code = _Code.INVALID_ARGUMENT
+    text = "etcdserver: user name is empty"
+
+
+class UserNotFound(EtcdError):
+    code = _Code.FAILED_PRECONDITION
+    text = "etcdserver: user name not found"
+
+
+class RoleEmpty(EtcdError):
+    code = _Code.INVALID_ARGUMENT
+    text = "etcdserver: role name is empty"
+
+
+class RoleNotFound(EtcdError):
+    code = _Code.FAILED_PRECONDITION
+    text = "etcdserver: role name not found"
+
+
+class PermissionNotGiven(EtcdError):
+    code = _Code.INVALID_ARGUMENT
+    text = "etcdserver: permission not given"
+
+
 class SessionExpired(EtcdError):
     text = "mutex: session is expired"
 

@@ -26,6 +26,7 @@ from fetch.process.collector import relax_collector
 from fetch.process.limits import raise_open_files
 from fetch.process.start import StartError, require_free
 from fetch.process.workers import stop_with_supervisor
+from fetch.services.auth import Auth
 from fetch.services.cluster import Cluster
 from fetch.services.election import Election
 from fetch.services.health import Health, follow_store
@@ -35,7 +36,6 @@ from fetch.services.lock import Lock
 from fetch.services.maintenance import VERSION, Maintenance
 from fetch.services.reflection import Reflection
 from fetch.services.streams import Streams
-from fetch.services.unserved import Auth
 from fetch.services.watch import Watch
 from fetch.stores.embedded.store import LmdbStore
 from fetch.stores.foundationdb.store import FoundationDBStore

@@ -2,6 +2,7 @@
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 
 from fetch.api import rpc_pb2
 from tests.endpoints.client import FROM_KEY, Client
@@ -28,13 +29,24 @@ def test_a_put_that_ignores_what_its_transaction_has_deleted_is_refused(tenant: 
 
 @pytest.mark.parametrize(
     "method",
-    ["Auth/AuthEnable", "Auth/UserAdd", "Cluster/MemberAdd", "Cluster/MemberRemove", "Maintenance/MoveLeader"],
+    ["Auth/AuthEnable", "Cluster/MemberAdd", "Cluster/MemberRemove", "Maintenance/MoveLeader"],
 )
 def test_what_is_not_served_is_refused_with_a_sentence(tenant: Client, method: str) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         tenant.call_raw(f"/etcdserverpb.{method}", b"")
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
     assert len((caught.value.details() or "").split()) > 4
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [("UserAdd", rpc_pb2.AuthUserAddRequest(name="a")), ("RoleAdd", rpc_pb2.AuthRoleAddRequest(name="a"))],
+)
+def test_a_tenant_adds_no_users_and_no_roles(tenant: Client, method: str, request_: Message) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        tenant.call_raw(f"/etcdserverpb.Auth/{method}", request_.SerializeToString())
+    assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+    assert "certificate" in (caught.value.details() or "")
 
 
 def test_a_snapshot_is_refused(tenant: Client) -> None:
