@@ -4,6 +4,9 @@ The log of events below the compacted revision is walked from its head; what eac
 reachable, so its history row goes with it. Each step is a bounded write in the tenant's batches. The head of the log
 is the only state: a walk that was interrupted goes on from there. The compacted revision's own events stay, since a
 watch may start there (etcd: `server/storage/mvcc/watchable_store.go`).
+
+What only the log tells and etcd keeps as long as the key is not changed again is the sub: which of the changes of its
+revision a change is. It is kept where it is not 0, which takes a transaction with several changes.
 """
 
 from fetch import errors
@@ -35,10 +38,19 @@ async def clear_step(batch: Batch) -> bool:
     if batch.compacted <= 0:
         return False
     rows, more = await transaction.get_range(layout.events, layout.event(batch.compacted), _STEP)
+    # none, where nobody sends such transactions, which Kubernetes does not
+    kept, _ = await transaction.get_range(layout.subs, layout.subs_end, 1)
+    keeps_subs = bool(kept)
     for row, encoded in rows:
         event = StoredEvent.parse(layout.unpack_event(row), encoded)
         if event.previous() is not None:
             transaction.clear(layout.history_row(event.key, event.revision))
+        sub = layout.unpack_event_sub(row)
+        if sub and not event.deleted:
+            transaction.set(layout.sub(event.key), layout.pack_kept_sub(event.revision, sub))
+            keeps_subs = True
+        elif keeps_subs and not event.created:
+            transaction.clear(layout.sub(event.key))
         batch.stored_bytes -= len(encoded)
         if batch.work.is_spent():
             await batch.work.give_way()

@@ -10,7 +10,6 @@ One file, since it is one interface: what an operation does is elsewhere, here i
 import asyncio
 import contextlib
 import functools
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -24,7 +23,7 @@ from fetch.api.rpc_pb2 import (
     RangeRequest,
     TxnRequest,
 )
-from fetch.engine import alarms, background, compaction, lease, operations
+from fetch.engine import alarms, background, compaction, hashing, lease, operations
 from fetch.engine.alarms import Alarms
 from fetch.engine.answers import Answer
 from fetch.engine.background import Failed
@@ -40,7 +39,6 @@ from fetch.engine.reads import (
     find_briefly,
     lasting_view,
     page,
-    pages,
     without_values,
 )
 from fetch.engine.renewals import Renewals
@@ -54,6 +52,7 @@ T = TypeVar("T")
 
 _PIECE = 1000
 _MOST_KEYS_EXPIRED = 256
+_TRIES_TO_HASH = 5
 MOST_RESPONSE_BYTES = 512 << 20
 """The largest answer to a range or to a transaction that only reads, unless it is set otherwise."""
 
@@ -397,20 +396,35 @@ class StorageEngine:
         return await self._writer.submit(change)
 
     async def hash_keys(self, revision: int) -> tuple[int, int, int]:
-        """(CRC-32 of all keys and values at a revision, compacted revision, the revision that was hashed).
+        """See `hashing.hash_at`; revision 0 is the newest. Waits for compaction, of which etcd's hash sees nothing.
 
-        :raises FutureRevision: :raises Compacted:
+        :raises FutureRevision: :raises Compacted: :raises TimedOut: it was compacted again and again
         """
+        for _ in range(_TRIES_TO_HASH):
+            await self._cleared()
+            try:
+                async with (
+                    self.turns.work(self.tenant) as work,
+                    lasting_view(self._store, self._layout, work) as view,
+                ):
+                    if not await compaction.is_behind(view.source, self._layout, view.compacted):
+                        return await hashing.hash_at(view, revision)
+            except hashing.Overtaken:
+                continue
+            except errors.Compacted:
+                if revision:
+                    raise
+        raise errors.TimedOut
 
-        async def checksum(view: View, _: Work) -> tuple[int, int, int]:
-            view.check(revision)
-            hashed = revision or view.revision
-            total = 0
-            async for frames in pages(view, self._layout.keys, self._layout.keys_end, EVERYTHING, hashed):
-                total = zlib.crc32(b"".join(frames), total)
-            return total, view.compacted, hashed
-
-        return await self._read_long(checksum)
+    async def _cleared(self) -> None:
+        """Returns once there was nothing left to be cleared."""
+        with self._store.snapshot() as snapshot:
+            view = await View.open(snapshot, self._layout)
+            behind = await compaction.is_behind(snapshot, self._layout, view.compacted)
+        if behind:
+            self._compact_in_background()
+        if self._compaction is not None:
+            await asyncio.shield(self._compaction)
 
     @property
     def waiting_writes(self) -> int:

@@ -5,6 +5,7 @@
     PREFIX k KEY                    the current KeyValue, framed (see `records`)
     PREFIX h ESCAPED-KEY REVISION   sub, 4 bytes: the event of REVISION superseded a value of KEY
     PREFIX e REVISION SUB           the event, an mvccpb.Event with its previous value
+    PREFIX s KEY                    (revision, sub) of a change of KEY that compaction has cleared, where sub is not 0
     PREFIX l ID                     a lease's grant
     PREFIX a ID KEY                 the key is attached to the lease
     PREFIX x NAME / …               what an extension keeps in the tenant
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 
 _REVISION = struct.Struct(">Q")
 _EVENT = struct.Struct(">QI")
+_KEPT_SUB = struct.Struct(">QI")
 _SUB = struct.Struct(">I")
 _EXPIRY = struct.Struct(">Qq")
 
@@ -91,6 +93,8 @@ class Layout:
     history: bytes = field(init=False)
     events: bytes = field(init=False)
     events_end: bytes = field(init=False)
+    subs: bytes = field(init=False)
+    subs_end: bytes = field(init=False)
     leases: bytes = field(init=False)
     leases_end: bytes = field(init=False)
     attachments: bytes = field(init=False)
@@ -107,6 +111,8 @@ class Layout:
             "history": prefix + b"h",
             "events": prefix + b"e",
             "events_end": prefix + b"f",
+            "subs": prefix + b"s",
+            "subs_end": prefix + b"t",
             "leases": prefix + b"l",
             "leases_end": prefix + b"m",
             "attachments": prefix + b"a",
@@ -160,6 +166,23 @@ class Layout:
     def unpack_event(self, row: bytes) -> int:
         """The revision of an event's row."""
         return int(_EVENT.unpack_from(row, len(self.events))[0])
+
+    def unpack_event_sub(self, row: bytes) -> int:
+        """The sub of an event's row: which of its revision's changes it is."""
+        return int(_EVENT.unpack_from(row, len(self.events))[1])
+
+    def sub(self, key: bytes) -> bytes:
+        """The row of the sub that a key's change had which compaction has cleared from the log."""
+        return self.subs + key
+
+    def pack_kept_sub(self, revision: int, sub: int) -> bytes:
+        """The value of such a row."""
+        return _KEPT_SUB.pack(revision, sub)
+
+    def unpack_kept_sub(self, stored: bytes) -> tuple[int, int]:
+        """(revision, sub) of such a row's value."""
+        revision, sub = _KEPT_SUB.unpack(stored)
+        return revision, sub
 
     def lease(self, lease: int) -> bytes:
         """The row of a lease's grant."""

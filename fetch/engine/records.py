@@ -106,6 +106,16 @@ def delete_event(key: bytes, revision: int, previous: bytes | None) -> bytes:
     return event if previous is None else event + _PREVIOUS + previous[1:]
 
 
+def message_of(stored: bytes) -> bytes:
+    """The KeyValue of a stored frame, encoded: the frame without its field's tag and length."""
+    return stored[_message_and_numbers(stored)[0] :]
+
+
+def deleted_key(key: bytes) -> bytes:
+    """The encoded KeyValue that etcd stores for a deletion: it has the key alone."""
+    return KeyValue(key=key).SerializeToString()
+
+
 @dataclass(slots=True)
 class StoredEvent:
     """An event of the log: `encoded` is an mvccpb.Event, whose first `bare` bytes are the event without prev_kv.

@@ -102,7 +102,10 @@ class Maintenance:
         return DefragmentResponse().SerializeToString()
 
     async def hash(self, _: bytes, call: Call) -> bytes:
-        """Hash: of the tenant's newest keys and values."""
+        """Hash: what HashKV answers for the newest revision.
+
+        etcd's is that of its whole file, which no other member's need be equal to, and no tenant's can be.
+        """
         engine = tenant_of(call)
         checksum, _compacted, revision = await engine.hash_keys(0)
         response = HashResponse(hash=checksum)
@@ -110,7 +113,7 @@ class Maintenance:
         return response.SerializeToString()
 
     async def hash_kv(self, request: bytes, call: Call) -> bytes:
-        """HashKV: of the tenant's keys and values at a revision. Equal for equal contents, but not etcd's number."""
+        """HashKV: etcd's number for the same history, see `docs/hashes.md`."""
         engine = tenant_of(call)
         checksum, compacted, revision = await engine.hash_keys(HashKVRequest.FromString(request).revision)
         response = HashKVResponse(hash=checksum, compact_revision=compacted, hash_revision=revision)

@@ -247,6 +247,9 @@ def test_a_full_keyspace_works_again_after_compaction_defragmentation_and_droppi
 
 # hashes
 
+NOTHING = 0x40A4756D
+"""The hash of no records: that of the bucket's name."""
+
 
 def test_the_hash_of_an_unchanged_keyspace_is_the_same(client: Client) -> None:
     client.put(b"a")
@@ -295,6 +298,31 @@ def test_the_hash_of_a_keyspace_never_compacted_tells_minus_one(new_client: Clie
 def test_the_hash_at_a_future_revision_is_refused(client: Client) -> None:
     with refused(FUTURE_REVISION):
         client.hash_kv(client.revision() + 1)
+
+
+def test_the_hash_of_a_keyspace_that_nobody_has_written_to(new_client: Client) -> None:
+    answer = new_client.hash_kv()
+    assert (answer.hash, answer.header.revision) == (NOTHING, 1)
+
+
+def test_the_hash_of_a_key(new_client: Client) -> None:
+    new_client.put(b"a", b"1")
+    assert new_client.hash_kv().hash == 0x9A396DD7
+
+
+def test_the_hash_of_a_key_that_was_deleted_and_compacted_is_that_of_nothing(new_client: Client) -> None:
+    new_client.put(b"a", b"1")
+    revision = new_client.delete_range(b"a").header.revision
+    assert new_client.hash_kv().hash != NOTHING
+    new_client.compact(revision, physical=True)
+    assert new_client.hash_kv().hash == NOTHING
+
+
+@pytest.mark.since(3, 6, "the answer has no hash_revision")
+def test_before_all_revisions_there_is_nothing_to_hash(client: Client) -> None:
+    client.put(b"a")
+    answer = client.hash_kv(-5)
+    assert (answer.hash, answer.hash_revision) == (NOTHING, -5)
 
 
 def test_the_hash_at_a_compacted_revision_is_refused(client: Client) -> None:
