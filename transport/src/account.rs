@@ -8,7 +8,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
+
+use crate::lock::locked;
 
 /// The part of what a client may hold that requests may take up: a fourth.
 const REQUESTS: usize = 4;
@@ -136,7 +138,7 @@ impl Accounts {
 
     /// The account of whom these names name. Costs the number of known clients only where that has doubled.
     pub fn of(&self, names: Vec<u8>) -> Arc<Account> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = locked(&self.known);
         if let Some(account) = known.get(&names).and_then(Weak::upgrade) {
             return account;
         }

@@ -10,13 +10,14 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use rustix::event::{eventfd, EventfdFlags};
 use tokio::sync::Notify;
 
 use crate::call::Call;
+use crate::lock::locked;
 use crate::peer::Peer;
 
 /// Calls and events that the interpreter takes at once. It serves them before it looks at anything else.
@@ -66,11 +67,6 @@ pub struct Batch {
     pub arrivals: Vec<Arrival>,
     /// Every connection is closed and the thread is about to end.
     pub drained: bool,
-}
-
-pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that is done under these locks can leave half a state behind.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the transport has for the interpreter: a line for each connection, and an eventfd that is readable while

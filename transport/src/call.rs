@@ -20,10 +20,11 @@ use http::header::{HeaderMap, HeaderValue, CONTENT_TYPE};
 use tokio::time::Sleep;
 
 use crate::account::{Held, Incoming};
-use crate::bridge::{locked, Begun, Event, Inbox, Outbox};
+use crate::bridge::{Begun, Event, Inbox, Outbox};
+use crate::lifetime::Alive;
+use crate::lock::locked;
 use crate::message::{framed, Assembler};
 use crate::peer::Peer;
-use crate::server::Alive;
 use crate::status::{Status, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED};
 
 /// Bytes of requests that may wait for the handler before no more are taken.

@@ -18,12 +18,14 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::account::Held;
 use crate::call::{Call, CallTask, SEND_BUFFER};
+use crate::handshakes::Handshakes;
 use crate::keepalive::{until_dead, Watched};
+use crate::lifetime::{Alive, Phase};
 use crate::message::{Assembler, Encoding};
 use crate::metadata;
 use crate::output::{Output, Progress};
 use crate::peer::Peer;
-use crate::server::{Alive, Phase, Shared};
+use crate::shared::Shared;
 use crate::status::{Status, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED};
 
 /// Bytes that one stream may send before its handler takes any.
@@ -66,12 +68,13 @@ pub async fn serve(
     stream: TcpStream,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
+    handshakes: Arc<Handshakes>,
     shared: Arc<Shared>,
     alive: Alive,
 ) {
     // Without it a small response may wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
-    if let Some(opened) = Box::pin(open(stream, address, tls, &shared)).await {
+    if let Some(opened) = Box::pin(open(stream, address, tls, &handshakes, &shared)).await {
         serve_http2(opened, &shared, alive).await;
     }
 }
@@ -81,9 +84,10 @@ async fn open(
     stream: TcpStream,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
+    handshakes: &Handshakes,
     shared: &Shared,
 ) -> Option<Box<Opened>> {
-    let mut place = shared.handshakes.begin();
+    let mut place = handshakes.begin();
     let mut phase = shared.phase.subscribe();
     let stopping = async { while *phase.borrow_and_update() == Phase::Serving && phase.changed().await.is_ok() {} };
     tokio::select! {

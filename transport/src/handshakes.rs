@@ -1,9 +1,11 @@
 //! Connections within their handshakes, about whose clients nothing is known: they are few, and the oldest yields.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use tokio::sync::oneshot;
+
+use crate::lock::locked;
 
 #[derive(Default)]
 struct Begun {
@@ -26,14 +28,10 @@ impl Handshakes {
         Handshakes { most, begun: Mutex::default() }
     }
 
-    fn begun(&self) -> MutexGuard<'_, Begun> {
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A place for one more.
     pub fn begin(&self) -> Place<'_> {
         let (end, ended) = oneshot::channel();
-        let mut begun = self.begun();
+        let mut begun = locked(&self.begun);
         if begun.going_on.len() >= self.most {
             begun.going_on.pop_first();
         }
@@ -60,7 +58,7 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.handshakes.begun().going_on.remove(&self.number);
+        locked(&self.handshakes.begun).going_on.remove(&self.number);
     }
 }
 

@@ -10,7 +10,9 @@ mod connection;
 mod distinguished_name;
 mod handshakes;
 mod keepalive;
+mod lifetime;
 mod listener;
+mod lock;
 mod message;
 mod metadata;
 mod output;
@@ -18,6 +20,7 @@ mod peer;
 mod python;
 mod server;
 mod settings;
+mod shared;
 mod status;
 mod tls;
 

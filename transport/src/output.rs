@@ -14,7 +14,7 @@ use std::task::{ready, Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::bridge::locked;
+use crate::lock::locked;
 
 /// Bytes that gather before they are sent although there is more to come: two records of TLS. With more, a client that
 /// reads on another core waits longer for the first of them.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::Engine;
@@ -15,6 +15,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use crate::account::{Account, Accounts};
 use crate::bridge::Backlog;
 use crate::distinguished_name;
+use crate::lock::locked;
 use crate::output::Progress;
 
 const COMMON_NAME: &str = "x509_common_name";
@@ -39,7 +40,7 @@ pub struct Identities(Mutex<HashMap<Properties, Weak<Identity>>>);
 impl Identities {
     /// Costs the number of identities only where that has doubled.
     fn of(&self, properties: Properties, key: Option<&'static str>) -> Arc<Identity> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = locked(&self.0);
         if let Some(identity) = known.get(&properties).and_then(Weak::upgrade) {
             return identity;
         }

@@ -14,12 +14,15 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyMappingProxy, PyString, PyTuple};
 use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 
-use crate::bridge::{locked, Arrival, Begun, Event, Outbox};
+use crate::bridge::{Arrival, Begun, Event, Outbox};
 use crate::call::Call;
+use crate::lifetime::Phase;
 use crate::listener;
+use crate::lock::locked;
 use crate::metadata::{self, Value};
-use crate::server::{self, Phase, Port, Shared};
+use crate::server::{self, Port};
 use crate::settings::Settings;
+use crate::shared::Shared;
 use crate::status::Status;
 use crate::tls;
 
