@@ -10,7 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -20,10 +20,11 @@ use http::header::{HeaderMap, HeaderValue, CONTENT_TYPE};
 use tokio::time::Sleep;
 
 use crate::account::{Held, Incoming};
-use crate::bridge::{Begun, Event, Inbox, Outbox};
+use crate::inbox::{Begun, Event, Inbox};
 use crate::lifetime::Alive;
 use crate::lock::locked;
 use crate::message::{framed, Assembler};
+use crate::outbox::Outbox;
 use crate::peer::Peer;
 use crate::status::{Status, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED};
 
@@ -97,7 +98,7 @@ impl Call {
         let mut mailbox = locked(&self.mailbox);
         what(&mut mailbox);
         if !std::mem::replace(&mut mailbox.stirred, true) {
-            outbox.stir(self);
+            outbox.stir(Waker::from(self.clone()));
         }
     }
 
@@ -173,20 +174,23 @@ impl Call {
         !self.over.load(Ordering::SeqCst)
     }
 
-    pub fn wake(&self) {
-        let mut mailbox = locked(&self.mailbox);
-        mailbox.stirred = false;
-        if let Some(waker) = &mailbox.waker {
-            waker.wake_by_ref();
-        }
-    }
-
     fn sent(&self, size: usize, inbox: &Inbox) {
         let before = self.unsent.fetch_sub(size, Ordering::SeqCst);
         self.peer.account.give_back(size);
         self.peer.progress.given(size);
         if before - size <= UNSENT && self.writer_waits.swap(false, Ordering::SeqCst) {
             inbox.event(self, Event::Writable);
+        }
+    }
+}
+
+/// Wakes the call's task for what its handler has said.
+impl Wake for Call {
+    fn wake(self: Arc<Self>) {
+        let mut mailbox = locked(&self.mailbox);
+        mailbox.stirred = false;
+        if let Some(waker) = &mailbox.waker {
+            waker.wake_by_ref();
         }
     }
 }

@@ -1,20 +1,21 @@
 //! A gRPC server's HTTP/2 half, for the Python package `fetch_transport`.
 //!
 //! A thread of its own runs connections and calls (`server`, `connection`, `call`); the interpreter takes what has
-//! arrived in batches and answers in batches (`bridge`), through the classes in `python`.
+//! arrived in batches and answers in batches (`inbox`, `outbox`), through the classes in `python`.
 
 mod account;
-mod bridge;
 mod call;
 mod connection;
 mod distinguished_name;
 mod handshakes;
+mod inbox;
 mod keepalive;
 mod lifetime;
 mod listener;
 mod lock;
 mod message;
 mod metadata;
+mod outbox;
 mod output;
 mod peer;
 mod python;

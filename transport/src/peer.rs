@@ -13,8 +13,8 @@ use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::account::{Account, Accounts};
-use crate::bridge::Backlog;
 use crate::distinguished_name;
+use crate::inbox::Backlog;
 use crate::lock::locked;
 use crate::output::Progress;
 

@@ -14,12 +14,13 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyMappingProxy, PyString, PyTuple};
 use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 
-use crate::bridge::{Arrival, Begun, Event, Outbox};
 use crate::call::Call;
+use crate::inbox::{Arrival, Begun, Event};
 use crate::lifetime::Phase;
 use crate::listener;
 use crate::lock::locked;
 use crate::metadata::{self, Value};
+use crate::outbox::Outbox;
 use crate::server::{self, Port};
 use crate::settings::Settings;
 use crate::shared::Shared;

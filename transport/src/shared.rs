@@ -7,8 +7,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::account::Accounts;
-use crate::bridge::{Inbox, Outbox};
+use crate::inbox::Inbox;
 use crate::lifetime::Phase;
+use crate::outbox::Outbox;
 use crate::peer::Identities;
 use crate::settings::Settings;
 

@@ -1,7 +1,7 @@
-//! Between the transport's thread and the interpreter's: what has arrived goes one way, calls with news the other.
+//! From the transport's thread to the interpreter's: what has arrived.
 //!
-//! Each side wakes the other at most once for all that has gathered, so that a busy server pays for a wake-up not
-//! each call but each batch. The transport's thread never takes the interpreter's lock.
+//! The interpreter is woken at most once for all that has gathered, so that a busy server pays for a wake-up not each call
+//! but each batch. The transport's thread never takes the interpreter's lock.
 //!
 //! A batch has a bounded size, and connections take turns in it: what one of them has sent, however much, is not in the
 //! way of others.
@@ -180,37 +180,5 @@ impl Backlog {
     /// Returns when it was full and is no longer.
     pub async fn wait_for_room(&self) {
         self.room.notified().await;
-    }
-}
-
-/// Calls for which a handler has said something since the transport last looked.
-#[derive(Default)]
-pub struct Outbox {
-    stirred: Mutex<Vec<Arc<Call>>>,
-    flushed: Notify,
-}
-
-impl Outbox {
-    pub fn stir(&self, call: &Arc<Call>) {
-        locked(&self.stirred).push(call.clone());
-    }
-
-    /// Wakes the transport's thread for all calls stirred so far.
-    pub fn flush(&self) {
-        if !locked(&self.stirred).is_empty() {
-            self.flushed.notify_one();
-        }
-    }
-
-    /// Passes each flush on to the tasks of its calls; runs on the transport's thread, for ever.
-    pub async fn pass_on(&self) {
-        loop {
-            self.flushed.notified().await;
-            // Bound to a name, so that the lock is free again before the first task is woken.
-            let stirred = std::mem::take(&mut *locked(&self.stirred));
-            for call in stirred {
-                call.wake();
-            }
-        }
     }
 }
