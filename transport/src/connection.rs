@@ -17,21 +17,26 @@ use tokio::time::{interval, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::account::Held;
-use crate::call::{Call, CallTask, SEND_BUFFER};
+use crate::call::Call;
 use crate::handshakes::Handshakes;
 use crate::keepalive::{until_dead, Watched};
 use crate::lifetime::{Alive, Phase};
+use crate::link::Link;
 use crate::message::{Assembler, Encoding};
 use crate::metadata;
-use crate::output::{Output, Progress};
+use crate::output::Output;
 use crate::peer::Peer;
+use crate::progress::Progress;
 use crate::shared::Shared;
 use crate::status::{Status, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED};
+use crate::task::CallTask;
 
 /// Bytes that one stream may send before its handler takes any.
 const STREAM_WINDOW: u32 = 128 * 1024;
 /// Bytes that all streams of a connection together may send before their handlers take any.
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Bytes of one stream's responses that HTTP/2 may hold.
+const SEND_BUFFER: usize = 128 * 1024;
 /// Bytes of a request's headers, as they are when decoded.
 const HEADER_LIST: u32 = 16 * 1024;
 /// Streams that may have been reset before they were accepted, and streams reset here that are remembered for a while.
@@ -58,6 +63,7 @@ struct Opened {
     output: Stream,
     reads: Arc<AtomicU64>,
     peer: Arc<Peer>,
+    link: Arc<Link>,
     _held: Held,
 }
 
@@ -128,12 +134,13 @@ async fn shake_hands(
         .max_concurrent_reset_streams(RESETS)
         .max_send_buffer_size(SEND_BUFFER)
         .handshake(output.clone());
-    let connection = sending(&output, &peer.progress, preface).await.ok()?;
-    Some(Box::new(Opened { connection, output, reads, peer: Arc::new(peer), _held: held }))
+    let link = Arc::new(Link::new(shared.inbox.clone()));
+    let connection = sending(&output, &link.progress, preface).await.ok()?;
+    Some(Box::new(Opened { connection, output, reads, peer: Arc::new(peer), link, _held: held }))
 }
 
 async fn serve_http2(mut opened: Box<Opened>, shared: &Arc<Shared>, alive: Alive) {
-    let Opened { connection, output, reads, peer, .. } = &mut *opened;
+    let Opened { connection, output, reads, peer, link, .. } = &mut *opened;
     let Some(pings) = connection.ping_pong() else { return };
 
     let calls = Arc::new(());
@@ -151,16 +158,16 @@ async fn serve_http2(mut opened: Box<Opened>, shared: &Arc<Shared>, alive: Alive
     // A connection that was accepted just before the server began to stop has missed the change.
     phase.mark_changed();
     loop {
-        let full = peer.backlog.is_full();
+        let full = link.line.is_full();
         tokio::select! {
             // In this order: while calls come in, nothing else costs anything.
             biased;
             // Not accepting is not reading: a client that is too fast for the interpreter waits.
-            () = peer.backlog.wait_for_room(), if full => {}
-            accepted = sending(output, &peer.progress, connection.accept()), if !full => match accepted {
+            () = link.line.wait_for_room(), if full => {}
+            accepted = sending(output, &link.progress, connection.accept()), if !full => match accepted {
                 Some(Ok((_, mut response))) if draining => response.send_reset(Reason::REFUSED_STREAM),
                 Some(Ok((request, response))) => {
-                    begin(request, response, peer, shared, alive.of_call(&calls));
+                    begin(request, response, peer, link, shared, alive.of_call(&calls));
                 }
                 Some(Err(_)) | None => return,
             },
@@ -175,7 +182,7 @@ async fn serve_http2(mut opened: Box<Opened>, shared: &Arc<Shared>, alive: Alive
                     }
                     Phase::Cancelling => {
                         connection.abrupt_shutdown(Reason::NO_ERROR);
-                        let _ = timeout(FAREWELL, finish(connection, output, peer)).await;
+                        let _ = timeout(FAREWELL, finish(connection, output, &link.progress)).await;
                         return;
                     }
                 }
@@ -191,8 +198,8 @@ async fn serve_http2(mut opened: Box<Opened>, shared: &Arc<Shared>, alive: Alive
     }
 }
 
-async fn finish(connection: &mut Connection<Stream, Bytes>, output: &Stream, peer: &Peer) {
-    while let Some(Ok(_)) = sending(output, &peer.progress, connection.accept()).await {}
+async fn finish(connection: &mut Connection<Stream, Bytes>, output: &Stream, progress: &Progress) {
+    while let Some(Ok(_)) = sending(output, progress, connection.accept()).await {}
 }
 
 /// What `driving` comes to, which drives h2's side of the output; what h2 has to say meanwhile is sent when it rests.
@@ -215,6 +222,7 @@ fn begin(
     request: Request<RecvStream>,
     mut response: SendResponse<Bytes>,
     peer: &Arc<Peer>,
+    link: &Arc<Link>,
     shared: &Shared,
     alive: Alive,
 ) {
@@ -242,7 +250,7 @@ fn begin(
         return refuse(response, Status::new(RESOURCE_EXHAUSTED, peer.account.refusal().to_owned()));
     };
     let assembler = Assembler::new(encoding, shared.settings.max_receive_message_length);
-    tokio::spawn(CallTask::new(Arc::new(call), shared.inbox.clone(), body, response, assembler, alive));
+    tokio::spawn(CallTask::new(Arc::new(call), link.clone(), body, response, assembler, alive));
 }
 
 /// The HTTP status for a request that is not gRPC at all.

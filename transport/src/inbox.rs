@@ -18,7 +18,6 @@ use tokio::sync::Notify;
 
 use crate::call::Call;
 use crate::lock::locked;
-use crate::peer::Peer;
 
 /// Calls and events that the interpreter takes at once. It serves them before it looks at anything else.
 const BATCH: usize = 64;
@@ -58,7 +57,7 @@ pub enum Arrival {
 #[derive(Default)]
 struct Lines {
     /// The connections in whose lines something waits, each once; the first one's turn is next.
-    turns: VecDeque<Arc<Peer>>,
+    turns: VecDeque<Arc<Line>>,
     drained: bool,
 }
 
@@ -87,14 +86,13 @@ impl Inbox {
         &self.eventfd
     }
 
-    pub fn begun(&self, begun: Begun) {
-        let peer = begun.call.peer.clone();
-        peer.backlog.add();
-        self.put(&peer, Arrival::Begun(begun));
+    pub fn begun(&self, line: &Arc<Line>, begun: Begun) {
+        line.add();
+        self.put(line, Arrival::Begun(begun));
     }
 
-    pub fn event(&self, call: &Call, event: Event) {
-        self.put(&call.peer, Arrival::Event(call.id, event));
+    pub fn event(&self, line: &Arc<Line>, call: u64, event: Event) {
+        self.put(line, Arrival::Event(call, event));
     }
 
     pub fn drained(&self) {
@@ -102,14 +100,14 @@ impl Inbox {
         self.signal();
     }
 
-    fn put(&self, peer: &Arc<Peer>, arrival: Arrival) {
+    fn put(&self, line: &Arc<Line>, arrival: Arrival) {
         {
             let mut lines = locked(&self.lines);
-            let mut line = locked(&peer.backlog.line);
-            if line.is_empty() {
-                lines.turns.push_back(peer.clone());
+            let mut waiting = locked(&line.waiting);
+            if waiting.is_empty() {
+                lines.turns.push_back(line.clone());
             }
-            line.push_back(arrival);
+            waiting.push_back(arrival);
         }
         self.signal();
     }
@@ -127,17 +125,17 @@ impl Inbox {
         let mut arrivals = Vec::with_capacity(BATCH);
         let mut lines = locked(&self.lines);
         while arrivals.len() < BATCH {
-            let Some(peer) = lines.turns.pop_front() else { break };
-            let mut line = locked(&peer.backlog.line);
-            if let Some(Arrival::Begun(_)) = line.front() {
-                peer.backlog.remove();
+            let Some(line) = lines.turns.pop_front() else { break };
+            let mut waiting = locked(&line.waiting);
+            if let Some(Arrival::Begun(_)) = waiting.front() {
+                line.remove();
             }
-            arrivals.extend(line.pop_front());
-            if line.is_empty() {
-                line.shrink_to(KEPT);
+            arrivals.extend(waiting.pop_front());
+            if waiting.is_empty() {
+                waiting.shrink_to(KEPT);
             } else {
-                drop(line);
-                lines.turns.push_back(peer);
+                drop(waiting);
+                lines.turns.push_back(line);
             }
         }
         if lines.turns.is_empty() {
@@ -149,32 +147,32 @@ impl Inbox {
     }
 }
 
-/// What of one connection waits for the interpreter: its line, and how many calls in it have begun there.
+/// What of one connection waits for the interpreter, and how many calls have begun in it.
 ///
 /// Without a bound a client that begins and resets calls faster than the interpreter takes them would fill the memory:
 /// the protocol's limit on concurrent calls does not count those that are reset.
 #[derive(Default)]
-pub struct Backlog {
-    line: Mutex<VecDeque<Arrival>>,
-    waiting: AtomicUsize,
+pub struct Line {
+    waiting: Mutex<VecDeque<Arrival>>,
+    begun: AtomicUsize,
     room: Notify,
 }
 
-impl Backlog {
+impl Line {
     const LIMIT: usize = 1000;
 
     fn add(&self) {
-        self.waiting.fetch_add(1, Ordering::AcqRel);
+        self.begun.fetch_add(1, Ordering::AcqRel);
     }
 
     fn remove(&self) {
-        if self.waiting.fetch_sub(1, Ordering::AcqRel) == Self::LIMIT {
+        if self.begun.fetch_sub(1, Ordering::AcqRel) == Self::LIMIT {
             self.room.notify_one();
         }
     }
 
     pub fn is_full(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) >= Self::LIMIT
+        self.begun.load(Ordering::Acquire) >= Self::LIMIT
     }
 
     /// Returns when it was full and is no longer.

@@ -3,14 +3,11 @@
 //! h2 writes and flushes each frame of data by itself; over TLS that is a record or two and a system call for each
 //! response. Here frames gather while it has more of them, and leave when it has not: `send` is for whoever drives the
 //! connection, each time that h2 has come to rest. Nothing waits longer for it.
-//!
-//! What the client does not read stays out of h2, which has a bound for each stream but none for all of them: `Progress`.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{ready, Context, Poll, Waker};
+use std::task::{ready, Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -21,38 +18,6 @@ use crate::lock::locked;
 const ROOM: usize = 32 * 1024;
 /// Bytes of memory that a connection keeps when it has sent no more than so many.
 const KEPT: usize = 512;
-/// Bytes of messages that h2 may have been given since everything was last sent.
-const AHEAD: usize = 256 * 1024;
-
-/// How far h2 is ahead of what has been sent, so that streams can wait instead of filling it.
-#[derive(Default)]
-pub struct Progress {
-    ahead: AtomicUsize,
-    waiting: Mutex<Vec<Waker>>,
-}
-
-impl Progress {
-    /// Whether h2 may be given more; if not, the task is woken when it may.
-    pub fn has_room(&self, context: &Context<'_>) -> bool {
-        if self.ahead.load(Ordering::Relaxed) < AHEAD {
-            return true;
-        }
-        locked(&self.waiting).push(context.waker().clone());
-        false
-    }
-
-    /// Bytes that h2 has been given, no more than the client's windows have room for.
-    pub fn given(&self, bytes: usize) {
-        self.ahead.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Everything that h2 was given is sent.
-    pub fn caught_up(&self) {
-        if self.ahead.swap(0, Ordering::Relaxed) >= AHEAD {
-            std::mem::take(&mut *locked(&self.waiting)).into_iter().for_each(Waker::wake);
-        }
-    }
-}
 
 /// A stream whose flushes do nothing; a clone is the same stream.
 pub struct Output<S>(Arc<Mutex<Gathering<S>>>);

@@ -14,9 +14,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::account::{Account, Accounts};
 use crate::distinguished_name;
-use crate::inbox::Backlog;
 use crate::lock::locked;
-use crate::output::Progress;
 
 const COMMON_NAME: &str = "x509_common_name";
 const ALTERNATIVE_NAME: &str = "x509_subject_alternative_name";
@@ -57,8 +55,6 @@ impl Identities {
 pub struct Peer {
     pub address: String,
     pub identity: Arc<Identity>,
-    pub backlog: Backlog,
-    pub progress: Progress,
     /// Shared with the other connections of whom the certificate names.
     pub account: Arc<Account>,
 }
@@ -72,8 +68,6 @@ impl Peer {
         Peer {
             address: address_of(address),
             identity: identities.of(properties, None),
-            backlog: Backlog::default(),
-            progress: Progress::default(),
             account: accounts.of(Vec::new()),
         }
     }
@@ -102,13 +96,7 @@ impl Peer {
             properties.push(("ssl_negotiated_key_exchange_group", vec![name.into_bytes()]));
         }
         let account = accounts.of(names(&properties));
-        Peer {
-            address: address_of(address),
-            identity: identities.of(properties, identity_key),
-            backlog: Backlog::default(),
-            progress: Progress::default(),
-            account,
-        }
+        Peer { address: address_of(address), identity: identities.of(properties, identity_key), account }
     }
 }
 

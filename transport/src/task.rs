@@ -1,0 +1,300 @@
+//! The task of one call: it moves the call's messages between HTTP/2 and the interpreter.
+//!
+//! It takes frames only while the handler keeps up, and gives HTTP/2 messages only as far as the client's window and the
+//! stream's buffer reach, and while the connection gets rid of them.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{HeaderMap, HeaderValue, CONTENT_TYPE};
+use tokio::time::Sleep;
+
+use crate::account::Incoming;
+use crate::call::Call;
+use crate::inbox::{Begun, Event};
+use crate::lifetime::Alive;
+use crate::link::Link;
+use crate::message::Assembler;
+use crate::status::{Status, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED};
+
+/// The response, before and after its headers have gone out.
+enum Response {
+    Unsent(SendResponse<Bytes>),
+    Sent(SendStream<Bytes>),
+}
+
+/// The call is over, and with it its task.
+struct Over;
+
+impl From<h2::Error> for Over {
+    fn from(_: h2::Error) -> Self {
+        // A stream fails because its client or its connection has gone; nobody is left to be told.
+        Over
+    }
+}
+
+/// Moves one call's messages between HTTP/2 and the interpreter until it is over.
+pub struct CallTask {
+    call: Arc<Call>,
+    link: Arc<Link>,
+    body: RecvStream,
+    response: Response,
+    assembler: Assembler,
+    /// What the assembler has of a message that is not yet whole.
+    unfinished: Incoming,
+    deadline: Option<Pin<Box<Sleep>>>,
+    announced: bool,
+    /// The client has sent everything.
+    ended: bool,
+    messages: VecDeque<Bytes>,
+    status: Option<Status>,
+    /// The client holds too much for a response.
+    refused: bool,
+    /// Counts as a call of its connection, and of the server, for as long as the task lives.
+    _alive: Alive,
+}
+
+impl CallTask {
+    pub fn new(
+        call: Arc<Call>,
+        link: Arc<Link>,
+        body: RecvStream,
+        response: SendResponse<Bytes>,
+        assembler: Assembler,
+        alive: Alive,
+    ) -> Self {
+        let unfinished = Incoming::new(&call.peer.account);
+        let deadline = call.deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
+        CallTask {
+            call,
+            link,
+            body,
+            response: Response::Unsent(response),
+            assembler,
+            unfinished,
+            deadline,
+            announced: false,
+            ended: false,
+            messages: VecDeque::new(),
+            status: None,
+            refused: false,
+            _alive: alive,
+        }
+    }
+
+    fn advance(&mut self, context: &mut Context<'_>) -> Result<(), Over> {
+        let initial = self.collect(context);
+        self.check_reset(context)?;
+        self.check_deadline(context)?;
+        if self.refused {
+            self.refuse()?;
+        }
+        self.receive(context)?;
+        self.transmit(initial, context)
+    }
+
+    fn collect(&mut self, context: &mut Context<'_>) -> Option<HeaderMap> {
+        let said = self.call.collect(&mut self.messages, context.waker());
+        if said.status.is_some() {
+            self.status = said.status;
+        }
+        self.refused |= said.refused;
+        said.initial
+    }
+
+    fn check_reset(&mut self, context: &mut Context<'_>) -> Result<(), Over> {
+        let reset = match &mut self.response {
+            Response::Unsent(response) => response.poll_reset(context),
+            Response::Sent(stream) => stream.poll_reset(context),
+        };
+        if reset.is_ready() {
+            return Err(Over);
+        }
+        Ok(())
+    }
+
+    fn check_deadline(&mut self, context: &mut Context<'_>) -> Result<(), Over> {
+        // A call that the handler has finished in time is not overtaken by its deadline.
+        let (Some(deadline), None) = (&mut self.deadline, &self.status) else { return Ok(()) };
+        if deadline.as_mut().poll(context).is_pending() {
+            return Ok(());
+        }
+        self.conclude(Status::new(DEADLINE_EXCEEDED, "Deadline Exceeded"))
+    }
+
+    fn receive(&mut self, context: &mut Context<'_>) -> Result<(), Over> {
+        while !self.ended {
+            match self.assembler.next() {
+                Ok(Some(message)) => self.deliver(message)?,
+                Ok(None) => {
+                    if !self.take_frame(context)? {
+                        break;
+                    }
+                }
+                Err(status) => return self.conclude(status),
+            }
+            if self.call.is_full() {
+                break;
+            }
+        }
+        if !self.announced {
+            self.announce(None);
+        }
+        Ok(())
+    }
+
+    /// Gives the next DATA frame to the assembler; false if there is none yet or none to come.
+    fn take_frame(&mut self, context: &mut Context<'_>) -> Result<bool, Over> {
+        match self.body.poll_data(context) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Some(frame)) => {
+                let frame = frame?;
+                self.body.flow_control().release_capacity(frame.len())?;
+                self.assembler.push(frame);
+                if !self.unfinished.resize(self.assembler.held()) {
+                    self.refuse()?;
+                }
+                Ok(true)
+            }
+            Poll::Ready(None) => {
+                if !self.assembler.is_empty() {
+                    self.conclude(Status::new(INTERNAL, "the request ended within a message"))?;
+                }
+                self.ended = true;
+                if self.announced {
+                    self.link.event(self.call.id, Event::End);
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    fn deliver(&mut self, message: Bytes) -> Result<(), Over> {
+        self.unfinished.shrink(self.assembler.held());
+        if !self.call.received(message.len()) {
+            self.refuse()?;
+        }
+        self.ended = self.assembler.is_empty() && self.body.is_end_stream();
+        if self.announced {
+            self.link.event(self.call.id, Event::Message { message, ended: self.ended });
+        } else {
+            self.announce(Some(message));
+        }
+        Ok(())
+    }
+
+    fn announce(&mut self, message: Option<Bytes>) {
+        self.announced = true;
+        self.link.begun(Begun { call: self.call.clone(), message, ended: self.ended });
+    }
+
+    fn transmit(&mut self, initial: Option<HeaderMap>, context: &mut Context<'_>) -> Result<(), Over> {
+        if matches!(self.response, Response::Unsent(_)) {
+            if initial.is_none() && self.messages.is_empty() {
+                return match self.status.take() {
+                    Some(status) => self.trailers_only(status),
+                    None => Ok(()),
+                };
+            }
+            self.send_headers(initial.unwrap_or_default(), false)?;
+        }
+        let Response::Sent(stream) = &mut self.response else { return Ok(()) };
+        while let Some(message) = self.messages.front_mut() {
+            if !self.link.progress.has_room(context) {
+                return Ok(());
+            }
+            stream.reserve_capacity(message.len());
+            let room = stream.capacity();
+            if room == 0 {
+                // Pending leaves the task to be woken when the client opens its window.
+                match stream.poll_capacity(context) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(Some(more)) => more?,
+                    Poll::Ready(None) => return Err(Over),
+                };
+                continue;
+            }
+            let part = message.split_to(room.min(message.len()));
+            if message.is_empty() {
+                self.messages.pop_front();
+            }
+            let size = part.len();
+            stream.send_data(part, false)?;
+            self.link.progress.given(size);
+            if self.call.sent(size) {
+                self.link.event(self.call.id, Event::Writable);
+            }
+        }
+        if let Some(status) = self.status.take() {
+            stream.send_trailers(status.into_trailers())?;
+            return self.finished();
+        }
+        Ok(())
+    }
+
+    fn send_headers(&mut self, mut headers: HeaderMap, end: bool) -> Result<(), Over> {
+        let Response::Unsent(unsent) = &mut self.response else { return Ok(()) };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        let mut response = http::Response::new(());
+        *response.headers_mut() = headers;
+        self.response = Response::Sent(unsent.send_response(response, end)?);
+        Ok(())
+    }
+
+    fn trailers_only(&mut self, status: Status) -> Result<(), Over> {
+        self.send_headers(status.into_trailers(), true)?;
+        self.finished()
+    }
+
+    /// Ends the call because its client holds too much.
+    fn refuse(&mut self) -> Result<(), Over> {
+        let details = self.call.peer.account.refusal().to_owned();
+        self.conclude(Status::new(RESOURCE_EXHAUSTED, details))
+    }
+
+    /// Ends the call with a status of the transport's own.
+    fn conclude(&mut self, status: Status) -> Result<(), Over> {
+        // What clients take for RESOURCE_EXHAUSTED where there are no trailers, and for CANCELLED.
+        let reason = if status.code() == RESOURCE_EXHAUSTED { Reason::ENHANCE_YOUR_CALM } else { Reason::CANCEL };
+        match &mut self.response {
+            Response::Unsent(_) => {
+                self.send_headers(status.into_trailers(), true)?;
+            }
+            // Trailers would wait behind what the client has no room for; it learns of the end by a reset instead.
+            Response::Sent(stream) if !self.messages.is_empty() => stream.send_reset(reason),
+            Response::Sent(stream) => stream.send_trailers(status.into_trailers())?,
+        }
+        Err(Over)
+    }
+
+    /// The status that the handler has given is on its way; there is no one to cancel.
+    fn finished(&mut self) -> Result<(), Over> {
+        self.announced = false;
+        Err(Over)
+    }
+}
+
+impl Future for CallTask {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let task = self.get_mut();
+        if task.advance(context).is_ok() {
+            return Poll::Pending;
+        }
+        let tell = task.call.end();
+        if task.announced {
+            task.link.event(task.call.id, Event::Cancelled);
+        }
+        if tell {
+            task.link.event(task.call.id, Event::Over);
+        }
+        Poll::Ready(())
+    }
+}
