@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml $(wildcard constraints.txt protos/fetch/api/*.proto protos/*.py)
 
-RUST := $(wildcard transport/Cargo.* transport/pyproject.toml transport/src/*.rs transport/fetch_transport/*.py)
+RUST := $(wildcard transport/Cargo.* transport/pyproject.toml transport/src/*.rs transport/src/*/*.rs transport/fetch_transport/*.py)
 RUST_IS_NEW_ENOUGH := rustc --version 2>/dev/null | awk '{ split($$2, v, "."); exit !(v[1] > 1 || v[2] >= 85) } END { if (!NR) exit 1 }'
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 # the versions that were tested together; make LOCKED= installs the newest that pyproject.toml allows

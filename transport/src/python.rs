@@ -14,18 +14,18 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyMappingProxy, PyString, PyTuple};
 use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 
-use crate::call::Call;
-use crate::inbox::{Arrival, Begun, Event};
-use crate::lifetime::Phase;
-use crate::listener;
-use crate::lock::locked;
-use crate::metadata::{self, Value};
-use crate::outbox::Outbox;
+use crate::grpc::metadata::{self, Value};
+use crate::grpc::status::Status;
+use crate::server::listener;
+use crate::server::tls;
 use crate::server::{self, Port};
-use crate::settings::Settings;
+use crate::shared::call::Call;
+use crate::shared::inbox::{Arrival, Begun, Event};
+use crate::shared::lifetime::Phase;
+use crate::shared::lock::locked;
+use crate::shared::outbox::Outbox;
+use crate::shared::settings::Settings;
 use crate::shared::Shared;
-use crate::status::Status;
-use crate::tls;
 
 /// Pairs of metadata that a handler sends; text or bytes, as it has them.
 type Sent<'py> = Vec<(PyBackedStr, Bound<'py, PyAny>)>;

@@ -5,7 +5,7 @@ use std::io::Read;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use flate2::read::{GzDecoder, ZlibDecoder};
 
-use crate::status::{Status, INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED};
+use crate::grpc::status::{Status, INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED};
 
 const PREFIX: usize = 5;
 

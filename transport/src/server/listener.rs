@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::lifetime::Phase;
+use crate::shared::lifetime::Phase;
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4096;

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use rustix::event::{eventfd, EventfdFlags};
 use tokio::sync::Notify;
 
-use crate::call::Call;
-use crate::lock::locked;
+use crate::shared::call::Call;
+use crate::shared::lock::locked;
 
 /// Calls and events that the interpreter takes at once. It serves them before it looks at anything else.
 const BATCH: usize = 64;

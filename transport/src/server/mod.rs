@@ -1,5 +1,8 @@
 //! The transport's own thread: it accepts connections and serves them until it is told to stop.
 
+pub mod listener;
+pub mod tls;
+
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -7,9 +10,8 @@ use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 
 use crate::connection;
-use crate::handshakes::Handshakes;
-use crate::lifetime::Alive;
-use crate::listener;
+use crate::connection::handshakes::Handshakes;
+use crate::shared::lifetime::Alive;
 use crate::shared::Shared;
 
 /// A bound port and how its connections are secured.

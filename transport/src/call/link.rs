@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::inbox::{Begun, Event, Inbox, Line};
-use crate::progress::Progress;
+use crate::call::progress::Progress;
+use crate::shared::inbox::{Begun, Event, Inbox, Line};
 
 /// A connection's line before the interpreter, and how far HTTP/2 is ahead of what has been sent.
 pub struct Link {

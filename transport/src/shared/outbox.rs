@@ -8,7 +8,7 @@ use std::task::Waker;
 
 use tokio::sync::Notify;
 
-use crate::lock::locked;
+use crate::shared::lock::locked;
 
 /// What is to be woken since handlers have said something and the transport has not yet looked.
 #[derive(Default)]

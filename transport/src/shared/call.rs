@@ -13,12 +13,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::account::Held;
-use crate::lock::locked;
-use crate::message::framed;
-use crate::outbox::Outbox;
-use crate::peer::Peer;
-use crate::status::Status;
+use crate::grpc::message::framed;
+use crate::grpc::status::Status;
+use crate::shared::account::Held;
+use crate::shared::lock::locked;
+use crate::shared::outbox::Outbox;
+use crate::shared::peer::Peer;
 
 /// Bytes of requests that may wait for the handler before no more are taken.
 const UNREAD: usize = 64 * 1024;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 use std::task::{Context, Waker};
 
-use crate::lock::locked;
+use crate::shared::lock::locked;
 
 /// Bytes of messages that h2 may have been given since everything was last sent.
 const AHEAD: usize = 256 * 1024;

@@ -12,9 +12,9 @@ use pyo3::Py;
 use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::account::{Account, Accounts};
-use crate::distinguished_name;
-use crate::lock::locked;
+use crate::shared::account::{Account, Accounts};
+use crate::shared::distinguished_name;
+use crate::shared::lock::locked;
 
 const COMMON_NAME: &str = "x509_common_name";
 const ALTERNATIVE_NAME: &str = "x509_subject_alternative_name";

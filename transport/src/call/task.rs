@@ -15,13 +15,13 @@ use h2::{Reason, RecvStream, SendStream};
 use http::header::{HeaderMap, HeaderValue, CONTENT_TYPE};
 use tokio::time::Sleep;
 
-use crate::account::Incoming;
-use crate::call::Call;
-use crate::inbox::{Begun, Event};
-use crate::lifetime::Alive;
-use crate::link::Link;
-use crate::message::Assembler;
-use crate::status::{Status, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED};
+use crate::call::link::Link;
+use crate::grpc::message::Assembler;
+use crate::grpc::status::{Status, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED};
+use crate::shared::account::Incoming;
+use crate::shared::call::Call;
+use crate::shared::inbox::{Begun, Event};
+use crate::shared::lifetime::Alive;
 
 /// The response, before and after its headers have gone out.
 enum Response {

@@ -1,5 +1,9 @@
 //! One HTTP/2 connection, from its handshake to its end.
 
+pub mod handshakes;
+mod keepalive;
+mod output;
+
 use std::future::{poll_fn, Future};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
@@ -16,20 +20,20 @@ use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use crate::account::Held;
-use crate::call::Call;
-use crate::handshakes::Handshakes;
-use crate::keepalive::{until_dead, Watched};
-use crate::lifetime::{Alive, Phase};
-use crate::link::Link;
-use crate::message::{Assembler, Encoding};
-use crate::metadata;
-use crate::output::Output;
-use crate::peer::Peer;
-use crate::progress::Progress;
+use crate::call::link::Link;
+use crate::call::progress::Progress;
+use crate::call::task::CallTask;
+use crate::connection::handshakes::Handshakes;
+use crate::connection::keepalive::{until_dead, Watched};
+use crate::connection::output::Output;
+use crate::grpc::message::{Assembler, Encoding};
+use crate::grpc::metadata;
+use crate::grpc::status::{Status, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED};
+use crate::shared::account::Held;
+use crate::shared::call::Call;
+use crate::shared::lifetime::{Alive, Phase};
+use crate::shared::peer::Peer;
 use crate::shared::Shared;
-use crate::status::{Status, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED};
-use crate::task::CallTask;
 
 /// Bytes that one stream may send before its handler takes any.
 const STREAM_WINDOW: u32 = 128 * 1024;

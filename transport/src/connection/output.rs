@@ -11,7 +11,7 @@ use std::task::{ready, Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::lock::locked;
+use crate::shared::lock::locked;
 
 /// Bytes that gather before they are sent although there is more to come: two records of TLS. With more, a client that
 /// reads on another core waits longer for the first of them.

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use tokio::sync::oneshot;
 
-use crate::lock::locked;
+use crate::shared::lock::locked;
 
 #[derive(Default)]
 struct Begun {

@@ -1,17 +1,27 @@
 //! What both threads share of a server.
 
+pub mod account;
+pub mod call;
+mod distinguished_name;
+pub mod inbox;
+pub mod lifetime;
+pub mod lock;
+pub mod outbox;
+pub mod peer;
+pub mod settings;
+
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::account::Accounts;
-use crate::inbox::Inbox;
-use crate::lifetime::Phase;
-use crate::outbox::Outbox;
-use crate::peer::Identities;
-use crate::settings::Settings;
+use crate::shared::account::Accounts;
+use crate::shared::inbox::Inbox;
+use crate::shared::lifetime::Phase;
+use crate::shared::outbox::Outbox;
+use crate::shared::peer::Identities;
+use crate::shared::settings::Settings;
 
 pub struct Shared {
     pub settings: Settings,

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use crate::lock::locked;
+use crate::shared::lock::locked;
 
 /// The part of what a client may hold that requests may take up: a fourth.
 const REQUESTS: usize = 4;
