@@ -4,6 +4,7 @@
 //! response. Here frames gather while it has more of them, and leave when it has not: `send` is for whoever drives the
 //! connection, each time that h2 has come to rest. Nothing waits longer for it.
 
+use std::future::{poll_fn, Future};
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -11,6 +12,7 @@ use std::task::{ready, Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::call::progress::Progress;
 use crate::shared::lock::locked;
 
 /// Bytes that gather before they are sent although there is more to come: two records of TLS. With more, a client that
@@ -76,6 +78,26 @@ impl<S: AsyncWrite + Unpin> Gathering<S> {
         }
         Poll::Ready(Ok(self.gathered.len() - before))
     }
+}
+
+/// What `driving` comes to, which drives h2's side of the output; what h2 has to say meanwhile is sent when it rests.
+pub async fn sending<S: AsyncWrite + Unpin, T>(
+    output: &Output<S>,
+    progress: &Progress,
+    driving: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(driving);
+    poll_fn(|context| {
+        let driven = driving.as_mut().poll(context);
+        if driven.is_pending() {
+            // Where it fails the connection's own reads and writes fail, too.
+            if output.send(context).is_ready() {
+                progress.caught_up();
+            }
+        }
+        driven
+    })
+    .await
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Output<S> {
