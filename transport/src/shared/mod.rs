@@ -2,7 +2,9 @@
 
 pub mod account;
 pub mod call;
+mod certificate;
 mod distinguished_name;
+pub mod identity;
 pub mod inbox;
 pub mod lifetime;
 pub mod lock;
@@ -17,10 +19,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::shared::account::Accounts;
+use crate::shared::identity::Identities;
 use crate::shared::inbox::Inbox;
 use crate::shared::lifetime::Phase;
 use crate::shared::outbox::Outbox;
-use crate::shared::peer::Identities;
 use crate::shared::settings::Settings;
 
 pub struct Shared {
