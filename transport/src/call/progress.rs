@@ -38,3 +38,25 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::shared::counting::Count;
+
+    #[test]
+    fn streams_wait_until_everything_is_sent() {
+        let (progress, count) = (Progress::default(), Arc::new(Count::default()));
+        let waker = count.clone().into();
+        let context = Context::from_waker(&waker);
+        progress.given(AHEAD - 1);
+        assert!(progress.has_room(&context));
+        progress.given(1);
+        assert!(!progress.has_room(&context));
+        progress.caught_up();
+        assert_eq!(count.wakes(), 1);
+        assert!(progress.has_room(&context));
+    }
+}

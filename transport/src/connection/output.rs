@@ -133,3 +133,78 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Output<S> {
         Pin::new(&mut gathering.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream that keeps each write, and takes so many bytes of it; none stand for one that is not writable.
+    #[derive(Default)]
+    struct Socket {
+        writes: Vec<Vec<u8>>,
+        takes: Option<usize>,
+    }
+
+    impl AsyncWrite for Socket {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+            let Some(takes) = self.takes else { return Poll::Pending };
+            let taken = bytes.len().min(takes);
+            self.writes.push(bytes[..taken].to_vec());
+            Poll::Ready(Ok(taken))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn context() -> Context<'static> {
+        Context::from_waker(std::task::Waker::noop())
+    }
+
+    fn write(output: &mut Output<Socket>, bytes: &[u8]) -> Poll<usize> {
+        let written = Pin::new(&mut *output).poll_write(&mut context(), bytes);
+        assert!(matches!(Pin::new(output).poll_flush(&mut context()), Poll::Ready(Ok(()))));
+        written.map(|written| written.unwrap())
+    }
+
+    #[test]
+    fn what_gathers_leaves_in_one_write() {
+        let mut output = Output::new(Socket { takes: Some(usize::MAX), ..Socket::default() });
+        assert_eq!(write(&mut output, b"a"), Poll::Ready(1));
+        assert_eq!(write(&mut output, b"bc"), Poll::Ready(2));
+        assert!(output.send(&mut context()).is_ready());
+        assert_eq!(locked(&output.0).stream.writes, [b"abc"]);
+    }
+
+    #[test]
+    fn no_more_gathers_than_there_is_room_for() {
+        let mut output = Output::new(Socket::default());
+        assert_eq!(write(&mut output, &vec![0; ROOM + 1]), Poll::Ready(ROOM));
+        assert!(write(&mut output, b"a").is_pending());
+        locked(&output.0).stream.takes = Some(usize::MAX);
+        assert_eq!(write(&mut output, b"a"), Poll::Ready(1));
+    }
+
+    #[test]
+    fn what_is_taken_in_parts_arrives_whole() {
+        let mut output = Output::new(Socket { takes: Some(2), ..Socket::default() });
+        assert_eq!(write(&mut output, b"abcde"), Poll::Ready(5));
+        assert!(output.send(&mut context()).is_ready());
+        assert_eq!(locked(&output.0).stream.writes.concat(), b"abcde");
+    }
+
+    #[test]
+    fn the_memory_of_a_large_answer_is_given_back() {
+        let mut output = Output::new(Socket { takes: Some(usize::MAX), ..Socket::default() });
+        assert_eq!(write(&mut output, &[0; ROOM]), Poll::Ready(ROOM));
+        assert!(output.send(&mut context()).is_ready());
+        assert_eq!(write(&mut output, b"a"), Poll::Ready(1));
+        assert!(output.send(&mut context()).is_ready());
+        assert!(locked(&output.0).gathered.capacity() <= KEPT);
+    }
+}

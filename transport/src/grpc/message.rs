@@ -160,6 +160,11 @@ pub fn framed(message: &[u8], own: impl FnOnce() -> Bytes) -> (Bytes, Option<Byt
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use flate2::write::{GzEncoder, ZlibEncoder};
+    use flate2::Compression;
+
     use super::*;
 
     fn wire(messages: &[&[u8]]) -> Bytes {
@@ -200,5 +205,79 @@ mod tests {
         let mut assembler = Assembler::new(Encoding::Identity, 3);
         assembler.push(wire(&[b"abcd"]).slice(..5));
         assert!(assembler.next().is_err());
+    }
+
+    /// What comes of one frame with this flag and message.
+    fn received(encoding: Encoding, flag: u8, message: &[u8]) -> Result<Option<Bytes>, Status> {
+        let mut frame = BytesMut::new();
+        frame.put_u8(flag);
+        frame.put_u32(message.len() as u32);
+        frame.extend_from_slice(message);
+        let mut assembler = Assembler::new(encoding, 1024);
+        assembler.push(frame.freeze());
+        assembler.next()
+    }
+
+    fn gzip(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn deflate(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn compressed_messages_come_out_plain() {
+        assert_eq!(received(Encoding::Gzip, 1, &gzip(b"a")).unwrap().unwrap(), "a");
+        assert_eq!(received(Encoding::Deflate, 1, &deflate(b"a")).unwrap().unwrap(), "a");
+    }
+
+    #[test]
+    fn a_message_of_a_compressed_stream_may_be_plain() {
+        assert_eq!(received(Encoding::Gzip, 0, b"a").unwrap().unwrap(), "a");
+    }
+
+    #[test]
+    fn the_limit_is_on_the_plain_size() {
+        assert_eq!(received(Encoding::Gzip, 1, &gzip(&[0; 1024])).unwrap().unwrap().len(), 1024);
+        let refused = received(Encoding::Gzip, 1, &gzip(&[0; 1025])).unwrap_err();
+        assert_eq!(refused.code(), RESOURCE_EXHAUSTED);
+    }
+
+    #[test]
+    fn what_cannot_be_decompressed_is_refused() {
+        assert_eq!(received(Encoding::Gzip, 1, b"a").unwrap_err().code(), INTERNAL);
+    }
+
+    #[test]
+    fn a_compressed_message_needs_an_encoding() {
+        assert_eq!(received(Encoding::Identity, 1, b"a").unwrap_err().code(), INTERNAL);
+    }
+
+    #[test]
+    fn flags_that_there_are_not_are_refused() {
+        assert_eq!(received(Encoding::Identity, 2, b"a").unwrap_err().code(), INTERNAL);
+    }
+
+    #[test]
+    fn an_encoding_that_is_not_known_is_unimplemented() {
+        assert_eq!(Encoding::named(Some(b"snappy")).unwrap_err().code(), UNIMPLEMENTED);
+        assert_eq!(Encoding::named(None).unwrap(), Encoding::Identity);
+    }
+
+    #[test]
+    fn what_is_held_is_what_has_come_of_a_message() {
+        let mut assembler = Assembler::new(Encoding::Identity, 1024);
+        assert_eq!(assembler.held(), 0);
+        assembler.push(wire(&[&[7; 100]]).slice(..50));
+        assert!(assembler.next().unwrap().is_none());
+        assert!(assembler.held() >= 50);
+        assembler.push(wire(&[&[7; 100]]).slice(50..));
+        assert!(assembler.next().unwrap().is_some());
+        assert_eq!(assembler.held(), 0);
     }
 }

@@ -116,4 +116,47 @@ mod tests {
         assert_eq!(values.len(), 2);
         assert!(values.iter().all(|(_, value)| matches!(value, Value::Binary(bytes) if bytes == &[0, 1])));
     }
+
+    #[test]
+    fn what_is_grpcs_own_is_not_metadata() {
+        let sent = HeaderMap::from_iter([
+            (HeaderName::from_static("te"), HeaderValue::from_static("trailers")),
+            (HeaderName::from_static("content-type"), HeaderValue::from_static("application/grpc")),
+            (HeaderName::from_static("grpc-timeout"), HeaderValue::from_static("1S")),
+            (HeaderName::from_static("user-agent"), HeaderValue::from_static("a client")),
+        ]);
+        let keys: Vec<_> = received(&sent).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["user-agent"]);
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_taken_byte_by_byte() {
+        let value = HeaderValue::from_bytes(b"caf\xe9").unwrap();
+        let sent = HeaderMap::from_iter([(HeaderName::from_static("k"), value)]);
+        assert!(matches!(&received(&sent)[..], [("k", Value::Text(text))] if text == "café"));
+    }
+
+    #[test]
+    fn binary_values_go_out_without_padding() {
+        let mut headers = HeaderMap::new();
+        append(&mut headers, "k-bin", &[0, 1]).unwrap();
+        assert_eq!(headers["k-bin"], "AAE");
+    }
+
+    #[test]
+    fn a_handler_may_send_what_is_not_the_transports_to_say() {
+        for allowed in ["k", "grpc-retry-pushback-ms", "grpc-status-details-bin"] {
+            assert_eq!(append(&mut HeaderMap::new(), allowed, b"1"), Ok(()), "{allowed}");
+        }
+        for refused in ["grpc-status", "grpc-message", ":path", "Upper", "a b", ""] {
+            assert!(append(&mut HeaderMap::new(), refused, b"1").is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn text_is_printable_ascii() {
+        for refused in ["é", "a\n", "\u{7f}"] {
+            assert!(append(&mut HeaderMap::new(), "k", refused.as_bytes()).is_err(), "{refused:?}");
+        }
+    }
 }

@@ -68,4 +68,19 @@ mod tests {
         assert_eq!(trailers["grpc-status"], "5");
         assert_eq!(trailers["grpc-message"], "%C3%A9 100%25%0A");
     }
+
+    #[test]
+    fn success_has_no_message() {
+        let trailers = Status::ok().into_trailers();
+        assert_eq!(trailers["grpc-status"], "0");
+        assert!(!trailers.contains_key("grpc-message"));
+    }
+
+    #[test]
+    fn metadata_goes_out_beside_the_status() {
+        let trailing = HeaderMap::from_iter([(http::header::RETRY_AFTER, HeaderValue::from_static("1"))]);
+        let trailers = Status::new(8, "").with_trailing(trailing).into_trailers();
+        assert_eq!(trailers["grpc-status"], "8");
+        assert_eq!(trailers["retry-after"], "1");
+    }
 }

@@ -65,3 +65,22 @@ pub async fn accept(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_of_a_name_is_bound_on_one_port() {
+        let (listeners, port) = bind("localhost:0", false).unwrap();
+        assert!(listeners.iter().all(|listener| listener.local_addr().unwrap().port() == port));
+    }
+
+    #[test]
+    fn a_port_is_shared_only_by_those_who_agree_to_it() {
+        let (_held, port) = bind("127.0.0.1:0", false).unwrap();
+        assert!(bind(&format!("127.0.0.1:{port}"), true).is_err());
+        let (_shared, port) = bind("127.0.0.1:0", true).unwrap();
+        assert!(bind(&format!("127.0.0.1:{port}"), true).is_ok());
+    }
+}

@@ -235,3 +235,123 @@ impl Drop for Call {
         self.peer.account.give_back(*self.unsent.get_mut());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::account::{Account, Accounts};
+    use crate::shared::counting::Count;
+    use crate::shared::identity::Identities;
+
+    const BOUND: usize = 1024 * 1024;
+
+    fn call() -> Arc<Call> {
+        let accounts = Accounts::new(BOUND, String::new());
+        let peer = Peer::insecure("127.0.0.1:1".parse().unwrap(), &accounts, &Identities::default());
+        Arc::new(Call::new(0, "/a/b".into(), HeaderMap::new(), Arc::new(peer), None).unwrap())
+    }
+
+    fn send(call: &Arc<Call>, length: usize) -> bool {
+        let message = Bytes::from(vec![0; length]);
+        call.send(&Outbox::default(), &message, || message.clone())
+    }
+
+    fn collect(call: &Call) -> (usize, Said) {
+        let mut messages = VecDeque::new();
+        let said = call.collect(&mut messages, Waker::noop());
+        (messages.iter().map(Bytes::len).sum(), said)
+    }
+
+    fn has_room_for(account: &Account, bytes: usize) -> bool {
+        let has_room = account.take(bytes);
+        if has_room {
+            account.give_back(bytes);
+        }
+        has_room
+    }
+
+    #[test]
+    fn a_writer_waits_while_too_much_is_unsent() {
+        let call = call();
+        assert!(send(&call, UNSENT / 2));
+        assert!(!send(&call, UNSENT));
+        assert!(!call.sent(UNSENT / 4));
+        assert!(call.sent(UNSENT));
+        assert!(!call.sent(0), "it is told once");
+    }
+
+    #[test]
+    fn what_a_handler_says_is_collected_once() {
+        let call = call();
+        call.send_initial(&Outbox::default(), HeaderMap::new());
+        call.reply(&Outbox::default(), b"abc", || unreachable!());
+        let (bytes, said) = collect(&call);
+        assert_eq!((bytes, said.initial.is_some(), said.status.is_some()), (8, true, true));
+        let (bytes, said) = collect(&call);
+        assert_eq!((bytes, said.initial.is_some(), said.status.is_some()), (0, false, false));
+    }
+
+    #[test]
+    fn the_task_is_woken_once_for_all_that_is_said_until_then() {
+        let (call, outbox, count) = (call(), Outbox::default(), Arc::new(Count::default()));
+        call.collect(&mut VecDeque::new(), &count.clone().into());
+        call.send(&outbox, b"a", || unreachable!());
+        call.send(&outbox, b"b", || unreachable!());
+        outbox.wake_all();
+        assert_eq!(count.wakes(), 1);
+        call.send(&outbox, b"c", || unreachable!());
+        outbox.wake_all();
+        assert_eq!(count.wakes(), 2);
+    }
+
+    #[test]
+    fn requests_are_full_until_the_handler_takes_some() {
+        let call = call();
+        assert!(call.received(UNREAD));
+        assert!(call.is_full());
+        assert!(call.consumed(&Outbox::default(), UNREAD));
+        assert!(!call.is_full());
+    }
+
+    #[test]
+    fn empty_requests_count_too() {
+        let call = call();
+        while !call.is_full() {
+            assert!(call.received(0));
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_over_takes_nothing_more() {
+        let call = call();
+        assert!(!call.end());
+        assert!(!send(&call, 1), "its writer is about to hear why");
+        assert_eq!(collect(&call).0, 0);
+        assert!(!call.tell_when_over(), "there is nothing left to tell");
+    }
+
+    #[test]
+    fn who_asks_in_time_is_told_of_the_end() {
+        let call = call();
+        assert!(call.tell_when_over());
+        assert!(call.end());
+    }
+
+    #[test]
+    fn a_response_beyond_what_the_client_may_hold_is_refused() {
+        let call = call();
+        assert!(!send(&call, BOUND));
+        assert!(collect(&call).1.refused);
+    }
+
+    #[test]
+    fn with_a_call_goes_all_that_it_holds() {
+        let call = call();
+        let account = call.peer.account.clone();
+        assert!(call.received(1000));
+        assert!(send(&call, 1000));
+        assert!(!has_room_for(&account, BOUND));
+        drop(call);
+        assert!(has_room_for(&account, BOUND));
+    }
+}

@@ -84,3 +84,50 @@ pub fn names(properties: &Properties) -> Vec<u8> {
     }
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spiffe_id_has_a_trust_domain_and_a_path() {
+        assert!(is_spiffe_id(b"spiffe://domain/path"));
+        for other in ["https://domain/path", "spiffe://domain", "spiffe://domain/", "spiffe:///path"] {
+            assert!(!is_spiffe_id(other.as_bytes()), "{other}");
+        }
+        assert!(!is_spiffe_id(format!("spiffe://domain/{}", "p".repeat(2048)).as_bytes()));
+        assert!(!is_spiffe_id(format!("spiffe://{}/path", "d".repeat(256)).as_bytes()));
+    }
+
+    #[test]
+    fn addresses_are_text_in_both_families() {
+        assert_eq!(alternative_name(&GeneralName::IPAddress(&[127, 0, 0, 1])), ("peer_ip", b"127.0.0.1".to_vec()));
+        let mut octets = [0; 16];
+        octets[15] = 1;
+        assert_eq!(alternative_name(&GeneralName::IPAddress(&octets)), ("peer_ip", b"::1".to_vec()));
+        assert_eq!(alternative_name(&GeneralName::IPAddress(&[1, 2])), ("peer_ip", Vec::new()));
+    }
+
+    #[test]
+    fn what_is_no_certificate_names_nobody() {
+        let mut properties = Properties::new();
+        assert_eq!(add_properties(b"none", &mut properties), None);
+        assert!(properties.is_empty());
+    }
+
+    #[test]
+    fn names_cannot_be_put_together_into_those_of_another() {
+        let named =
+            |values: &[&[u8]]| names(&vec![(ALTERNATIVE_NAME, values.iter().map(|value| value.to_vec()).collect())]);
+        assert_ne!(named(&[b"a", b"b"]), named(&[b"ab"]));
+        assert_ne!(named(&[b"a", b"b"]), named(&[b"b", b"a"]));
+        assert_eq!(named(&[b"a"]), names(&vec![("peer_dns", vec![b"x".to_vec()]), (COMMON_NAME, vec![b"a".to_vec()])]));
+    }
+
+    #[test]
+    fn pem_has_lines_of_64() {
+        let text = pem(&[0; 100]);
+        let lengths: Vec<_> = text.lines().map(str::len).collect();
+        assert_eq!(lengths, [27, 64, 64, 8, 25]);
+    }
+}

@@ -96,3 +96,91 @@ fn escaped(value: &[u8]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use x509_parser::prelude::FromDer;
+
+    use super::*;
+
+    const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+    const ORGANIZATION: &[u8] = &[0x55, 4, 10];
+    /// One that has no short name.
+    const POSTAL_CODE: &[u8] = &[0x55, 4, 17];
+    const UTF8: u8 = 0x0c;
+    const BMP: u8 = 0x1e;
+    const UNIVERSAL: u8 = 0x1c;
+    const T61: u8 = 0x14;
+
+    fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+        assert!(content.len() < 128);
+        [&[tag, content.len() as u8], content].concat()
+    }
+
+    fn attribute_of(kind: &[u8], tag: u8, value: &[u8]) -> Vec<u8> {
+        der(0x30, &[der(6, kind), der(tag, value)].concat())
+    }
+
+    /// A name of components, each of which is a set of attributes.
+    fn name(components: &[&[Vec<u8>]]) -> Vec<u8> {
+        let components: Vec<_> = components.iter().map(|attributes| der(0x31, &attributes.concat())).collect();
+        der(0x30, &components.concat())
+    }
+
+    fn printed(encoded: &[u8]) -> String {
+        rfc2253(&X509Name::from_der(encoded).unwrap().1)
+    }
+
+    fn common_name_of(tag: u8, value: &[u8]) -> String {
+        let encoded = name(&[&[attribute_of(COMMON_NAME, tag, value)]]);
+        let (_, name) = X509Name::from_der(&encoded).unwrap();
+        String::from_utf8(common_name(&name).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_last_component_comes_first() {
+        let organization = attribute_of(ORGANIZATION, UTF8, b"fetch");
+        let common_name = attribute_of(COMMON_NAME, UTF8, b"alice");
+        assert_eq!(printed(&name(&[&[organization], &[common_name]])), "CN=alice,O=fetch");
+    }
+
+    #[test]
+    fn attributes_of_one_component_are_joined_by_a_plus() {
+        let attributes = [attribute_of(COMMON_NAME, UTF8, b"a"), attribute_of(ORGANIZATION, UTF8, b"b")];
+        assert_eq!(printed(&name(&[&attributes])), "CN=a+O=b");
+    }
+
+    #[test]
+    fn what_has_a_meaning_is_escaped() {
+        for (value, text) in [
+            ("a,b+c", "a\\,b\\+c"),
+            ("\"<>;\\", "\\\"\\<\\>\\;\\\\"),
+            (" a ", "\\ a\\ "),
+            ("#a#", "\\#a#"),
+            ("é\n", "\\C3\\A9\\0A"),
+        ] {
+            let encoded = name(&[&[attribute_of(COMMON_NAME, UTF8, value.as_bytes())]]);
+            assert_eq!(printed(&encoded), format!("CN={text}"), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn an_attribute_without_a_short_name_is_printed_in_hexadecimal() {
+        let encoded = name(&[&[attribute_of(POSTAL_CODE, UTF8, b"a,b")]]);
+        assert_eq!(printed(&encoded), "2.5.4.17=#0C03612C62");
+    }
+
+    #[test]
+    fn every_kind_of_string_is_read_as_utf8() {
+        assert_eq!(common_name_of(UTF8, "é".as_bytes()), "é");
+        assert_eq!(common_name_of(BMP, &[0, 0xe9, 0xd8, 0x3d, 0xde, 0]), "é😀");
+        assert_eq!(common_name_of(UNIVERSAL, &[0, 0, 0, 0xe9, 0, 1, 0xf6, 0]), "é😀");
+        assert_eq!(common_name_of(T61, &[0xe9]), "é");
+    }
+
+    #[test]
+    fn a_name_may_have_no_common_name() {
+        let encoded = name(&[&[attribute_of(ORGANIZATION, UTF8, b"fetch")]]);
+        assert_eq!(common_name(&X509Name::from_der(&encoded).unwrap().1), None);
+    }
+}

@@ -180,3 +180,86 @@ impl Line {
         self.room.notified().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::shared::account::Accounts;
+    use crate::shared::identity::Identities;
+    use crate::shared::peer::Peer;
+
+    fn begun() -> Begun {
+        let accounts = Accounts::new(usize::MAX, String::new());
+        let peer = Peer::insecure("127.0.0.1:1".parse().unwrap(), &accounts, &Identities::default());
+        let call = Call::new(0, String::new(), HeaderMap::new(), Arc::new(peer), None).unwrap();
+        Begun { call: Arc::new(call), message: None, ended: true }
+    }
+
+    fn calls(batch: &Batch) -> Vec<u64> {
+        let of = |arrival: &Arrival| match arrival {
+            Arrival::Begun(begun) => begun.call.id,
+            Arrival::Event(call, _) => *call,
+        };
+        batch.arrivals.iter().map(of).collect()
+    }
+
+    fn is_readable(inbox: &Inbox) -> bool {
+        // What is read is written again.
+        let count = inbox.eventfd().read(&mut [0; 8]);
+        count.is_ok() && inbox.eventfd().write(&1u64.to_ne_bytes()).is_ok()
+    }
+
+    #[test]
+    fn connections_take_turns() {
+        let (inbox, first, second) = (Inbox::new().unwrap(), Arc::default(), Arc::default());
+        for call in [1, 2, 3] {
+            inbox.event(&first, call, Event::End);
+        }
+        inbox.event(&second, 4, Event::End);
+        assert_eq!(calls(&inbox.take()), [1, 4, 2, 3]);
+    }
+
+    #[test]
+    fn the_eventfd_is_readable_while_something_waits() {
+        let (inbox, line) = (Inbox::new().unwrap(), Arc::default());
+        assert!(!is_readable(&inbox));
+        for _ in 0..=BATCH {
+            inbox.event(&line, 0, Event::End);
+        }
+        assert_eq!(inbox.take().arrivals.len(), BATCH);
+        assert!(is_readable(&inbox));
+        assert_eq!(inbox.take().arrivals.len(), 1);
+        assert!(!is_readable(&inbox));
+        inbox.event(&line, 0, Event::End);
+        assert!(is_readable(&inbox));
+    }
+
+    #[test]
+    fn the_end_comes_with_the_last_batch() {
+        let (inbox, line) = (Inbox::new().unwrap(), Arc::default());
+        for _ in 0..=BATCH {
+            inbox.event(&line, 0, Event::End);
+        }
+        inbox.drained();
+        assert!(!inbox.take().drained);
+        assert!(inbox.take().drained);
+    }
+
+    #[test]
+    fn a_line_is_full_of_calls_and_not_of_events() {
+        let (inbox, line) = (Inbox::new().unwrap(), Arc::<Line>::default());
+        for _ in 1..Line::LIMIT {
+            inbox.begun(&line, begun());
+        }
+        for _ in 0..Line::LIMIT {
+            inbox.event(&line, 0, Event::End);
+        }
+        assert!(!line.is_full());
+        inbox.begun(&line, begun());
+        assert!(line.is_full());
+        inbox.take();
+        assert!(!line.is_full());
+    }
+}

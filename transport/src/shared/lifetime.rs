@@ -34,3 +34,31 @@ impl Alive {
         Alive { _server: self._server.clone(), _connection: Some(connection.clone()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::error::TryRecvError;
+
+    use super::*;
+
+    #[test]
+    fn the_end_is_told_when_nothing_is_left_alive() {
+        let (alive, mut ended) = Alive::new();
+        let connection = Arc::new(());
+        let call = alive.of_call(&connection);
+        drop(alive);
+        assert_eq!(ended.try_recv(), Err(TryRecvError::Empty));
+        drop(call);
+        assert_eq!(ended.try_recv(), Err(TryRecvError::Disconnected));
+    }
+
+    #[test]
+    fn a_connection_counts_its_calls() {
+        let (alive, _ended) = Alive::new();
+        let connection = Arc::new(());
+        let call = alive.of_call(&connection);
+        assert_eq!(Arc::strong_count(&connection), 2);
+        drop(call);
+        assert_eq!(Arc::strong_count(&connection), 1);
+    }
+}

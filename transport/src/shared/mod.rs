@@ -3,6 +3,8 @@
 pub mod account;
 pub mod call;
 mod certificate;
+#[cfg(test)]
+pub mod counting;
 mod distinguished_name;
 pub mod identity;
 pub mod inbox;

@@ -33,9 +33,40 @@ impl Outbox {
     pub async fn pass_on(&self) {
         loop {
             self.flushed.notified().await;
-            // Bound to a name, so that the lock is free again before the first is woken.
-            let stirred = std::mem::take(&mut *locked(&self.stirred));
-            stirred.into_iter().for_each(Waker::wake);
+            self.wake_all();
         }
+    }
+
+    pub(super) fn wake_all(&self) {
+        // Bound to a name, so that the lock is free again before the first is woken.
+        let stirred = std::mem::take(&mut *locked(&self.stirred));
+        stirred.into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::Context;
+
+    use super::*;
+    use crate::shared::counting::Count;
+
+    #[test]
+    fn what_is_stirred_is_woken_once_by_the_next_flush() {
+        let (outbox, count) = (Outbox::default(), Arc::new(Count::default()));
+        let mut passing = pin!(outbox.pass_on());
+        let mut transport = || passing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        outbox.stir(count.clone().into());
+        assert!(transport());
+        assert_eq!(count.wakes(), 0);
+        outbox.flush();
+        assert!(transport() && transport());
+        assert_eq!(count.wakes(), 1);
+        outbox.flush();
+        assert!(transport());
+        assert_eq!(count.wakes(), 1);
     }
 }

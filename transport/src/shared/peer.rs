@@ -66,3 +66,28 @@ fn address_of(address: SocketAddr) -> String {
         IpAddr::V6(ip) => format!("ipv6:%5B{ip}%5D:{port}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_grpcio_writes_them() {
+        for (address, written) in [
+            ("127.0.0.1:80", "ipv4:127.0.0.1:80"),
+            ("[::ffff:127.0.0.1]:80", "ipv4:127.0.0.1:80"),
+            ("[::1]:80", "ipv6:%5B::1%5D:80"),
+        ] {
+            assert_eq!(address_of(address.parse().unwrap()), written);
+        }
+    }
+
+    #[test]
+    fn clients_without_a_certificate_are_one_client() {
+        let (accounts, identities) = (Accounts::new(10, String::new()), Identities::default());
+        let [first, second] =
+            ["127.0.0.1:1", "127.0.0.2:2"].map(|from| Peer::insecure(from.parse().unwrap(), &accounts, &identities));
+        assert!(Arc::ptr_eq(&first.account, &second.account));
+        assert!(Arc::ptr_eq(&first.identity, &second.identity));
+    }
+}
