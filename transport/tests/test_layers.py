@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ LAYERS = ("python", "server", "connection", "call", "shared", "grpc")
 
 TRANSPORT = Path(__file__).parents[1]
 SOURCE = TRANSPORT / "src"
+PACKAGE = TRANSPORT / "fetch_transport"
 README = (TRANSPORT / "README.md").read_text()
 
 COMMENTS_AND_TEXTS = re.compile(r"""//[^\n]*|/\*.*?\*/|'(?:\\.|[^'\\])'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
@@ -83,16 +85,19 @@ def layer_of(module: str) -> str:
     return module.partition("::")[0]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_file_is_in_no_circle(module: str) -> None:
-    ways = {used: [module, used] for used in used_by(module)}
-    waiting = list(ways)
-    while waiting:
-        name = waiting.pop()
-        for used in used_by(name) - ways.keys():
-            ways[used] = [*ways[name], used]
-            waiting.append(used)
-    assert module not in ways, " → ".join(ways[module])
+def imported_by(module: Path) -> set[str]:
+    """The modules of the Python package that one of them imports, in its stub too."""
+    found = re.findall(r"^from fetch_transport(?:\.(\w+))? import (\w+)", module.read_text(), re.MULTILINE)
+    return {name or imported for name, imported in found}
+
+
+def test_no_file_is_in_a_circle() -> None:
+    TopologicalSorter({module: used_by(module) for module in MODULES}).prepare()
+
+
+def test_no_module_of_the_package_is_in_a_circle() -> None:
+    modules = [*PACKAGE.glob("*.py"), *PACKAGE.glob("*.pyi")]
+    TopologicalSorter({module.stem: imported_by(module) for module in modules}).prepare()
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -112,7 +117,7 @@ def test_the_readme_lists_the_layers_in_their_order() -> None:
 
 @pytest.mark.parametrize(("file", "function"), re.findall(r"`([\w/]+\.(?:rs|py)): (\w+)`", README))
 def test_the_steps_that_the_readme_names_are_there(file: str, function: str) -> None:
-    folder = SOURCE if file.endswith(".rs") else TRANSPORT / "fetch_transport"
+    folder = SOURCE if file.endswith(".rs") else PACKAGE
     assert re.search(rf"\b(?:fn|def) {function}\b", (folder / file).read_text())
 
 
