@@ -8,6 +8,7 @@ from typing import Any, NoReturn, Protocol
 import grpc
 from grpc.aio import EOF, AbortError, UsageError
 
+from fetch_transport._codes import OK, number_of
 from fetch_transport._metadata import Metadatum, Pairs
 from fetch_transport._native import Call
 
@@ -15,17 +16,6 @@ Deserializer = Callable[[bytes], Any]
 Serializer = Callable[[Any], bytes]
 
 _FINISHED = "RPC already finished."
-_OK = 0
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
-
-
-def _number(code: Any) -> int:
-    """The number of a status code, which may be given as one; UNKNOWN for a number that gRPC does not have."""
-    if isinstance(code, grpc.StatusCode):
-        return int(code.value[0])
-    if isinstance(code, int):
-        return code if code in _CODES else int(grpc.StatusCode.UNKNOWN.value[0])
-    raise ValueError(f"status code must be grpc.StatusCode or int, not {code!r}")
 
 
 class Flusher(Protocol):
@@ -162,8 +152,8 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         # Where the client has gone there is nobody to tell, but the handler is to be left all the same.
         if not self._cancelled:
             self._check_not_over()
-        number = _number(code)
-        if number == _OK:
+        number = number_of(code)
+        if number == OK:
             raise UsageError("abort() called with StatusCode.OK")
         self._code = code
         self._details = details or self._details
@@ -194,7 +184,7 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         Raises:
             ValueError: neither a code nor a number.
         """
-        _number(code)
+        number_of(code)
         self._code = code
 
     def code(self) -> Any:
@@ -298,8 +288,8 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         """Ends the call with the code that was set, or OK, after a unary response where there is one."""
         if self._over:
             return
-        number = _OK if self._code is None else _number(self._code)
-        if number == _OK and response is not None:
+        number = OK if self._code is None else number_of(self._code)
+        if number == OK and response is not None:
             if not self._trailing and not self._details:
                 self._call.reply(response)
                 self._over = True
@@ -311,13 +301,13 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         """Ends the call with an error: the code that the handler has set, if it has, else this one."""
         if self._over:
             return
-        number = _OK if self._code is None else _number(self._code)
+        number = OK if self._code is None else number_of(self._code)
         try:
-            self._finish(number or _number(code), details)
+            self._finish(number or number_of(code), details)
         except (TypeError, ValueError):
             # Metadata that cannot be sent must not keep the error from being sent.
             self._trailing = ()
-            self._finish(number or _number(code), details)
+            self._finish(number or number_of(code), details)
 
     def _finish(self, number: int, details: str) -> None:
         self._call.finish(number, details, self._trailing)
@@ -351,21 +341,3 @@ class MessageTooLargeError(Exception):
 
     def __init__(self, length: int, limit: int) -> None:
         super().__init__(f"SERVER: Sent message larger than max ({length} vs. {limit})")
-
-
-class Requests:
-    """The requests of a call, one by one."""
-
-    __slots__ = ("_context",)
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def __aiter__(self) -> "Requests":
-        return self
-
-    async def __anext__(self) -> Any:
-        message = await self._context.read()
-        if message is EOF:
-            raise StopAsyncIteration
-        return message

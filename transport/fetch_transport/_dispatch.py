@@ -11,9 +11,10 @@ from typing import Any
 
 import grpc
 
-from fetch_transport._context import Context, MessageTooLargeError, Requests
+from fetch_transport._context import Context, MessageTooLargeError
 from fetch_transport._first_step import FirstSteps
 from fetch_transport._native import CANCELLED, END, MESSAGE, OVER, WRITABLE, Call, Transport
+from fetch_transport._requests import Requests
 
 _LOGGER = logging.getLogger(__name__)
 _SUCCESS = (None, grpc.StatusCode.OK, 0)
