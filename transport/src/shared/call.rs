@@ -172,7 +172,7 @@ impl Call {
 
     // For its task
 
-    /// Hands over what the handler has said, and asks to be woken when it says more. Takes up room that `messages` has.
+    /// Hands over what the handler has said, messages behind those that there are, and asks to be woken when it says more.
     pub fn collect(&self, messages: &mut VecDeque<Bytes>, waker: &Waker) -> Said {
         let mut mailbox = locked(&self.mailbox);
         if !mailbox.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
