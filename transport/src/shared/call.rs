@@ -239,7 +239,7 @@ impl Drop for Call {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shared::account::{Account, Accounts};
+    use crate::shared::account::Accounts;
     use crate::shared::counting::Count;
     use crate::shared::identity::Identities;
 
@@ -260,14 +260,6 @@ mod tests {
         let mut messages = VecDeque::new();
         let said = call.collect(&mut messages, Waker::noop());
         (messages.iter().map(Bytes::len).sum(), said)
-    }
-
-    fn has_room_for(account: &Account, bytes: usize) -> bool {
-        let has_room = account.take(bytes);
-        if has_room {
-            account.give_back(bytes);
-        }
-        has_room
     }
 
     #[test]
@@ -350,8 +342,8 @@ mod tests {
         let account = call.peer.account.clone();
         assert!(call.received(1000));
         assert!(send(&call, 1000));
-        assert!(!has_room_for(&account, BOUND));
+        assert!(!account.take(BOUND));
         drop(call);
-        assert!(has_room_for(&account, BOUND));
+        assert!(account.take(BOUND));
     }
 }
