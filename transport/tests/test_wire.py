@@ -13,7 +13,7 @@ import h2.connection
 import h2.events
 import h2.exceptions
 import pytest
-from conftest import BOUND, Serve, path
+from conftest import BOUND, Kind, Serve, path
 
 Context = grpc.aio.ServicerContext
 
@@ -354,7 +354,7 @@ async def test_many_clients_that_do_not_read_hold_little_memory(serve_native: Se
 
 
 @pytest.mark.parametrize("allowed", ["0n", "0m", "00000000S"])
-async def test_a_call_without_any_time_is_over_before_it_begins(serve: Serve, allowed: str) -> None:
+async def test_a_call_without_any_time_is_over_before_it_begins(serve: Serve, kind: Kind, allowed: str) -> None:
     began = 0
 
     async def count(request: bytes, context: Context) -> bytes:
@@ -368,7 +368,9 @@ async def test_a_call_without_any_time_is_over_before_it_begins(serve: Serve, al
         wire.http.send_data(stream, framed(b"x"), end_stream=True)
         await wire.flush()
         headers = await wire.end_of(stream)
-    assert (headers["grpc-status"], headers["grpc-message"], began) == ("4", "Deadline Exceeded", 0)
+    assert (headers["grpc-status"], headers["grpc-message"]) == ("4", "Deadline Exceeded")
+    if kind.name == "native":  # grpcio may have begun by the time its timer tells
+        assert began == 0
 
 
 async def test_a_second_request_is_passed_over_by_a_unary_call(serve: Serve) -> None:
