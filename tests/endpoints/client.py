@@ -291,6 +291,12 @@ class Client:
             "/etcdserverpb.Maintenance/HashKV", rpc_pb2.HashKVRequest(revision=revision), rpc_pb2.HashKVResponse
         )
 
+    def snapshot(self) -> list[rpc_pb2.SnapshotResponse]:
+        """The pieces of the tenant's snapshot, the last of which is its hash."""
+        return self.call_stream(
+            "/etcdserverpb.Maintenance/Snapshot", rpc_pb2.SnapshotRequest(), rpc_pb2.SnapshotResponse
+        )
+
     def member_list(self) -> rpc_pb2.MemberListResponse:
         return self.call("/etcdserverpb.Cluster/MemberList", rpc_pb2.MemberListRequest(), rpc_pb2.MemberListResponse)
 

@@ -1,0 +1,1 @@
+"""etcd's snapshot files, read and written."""
