@@ -131,7 +131,7 @@ def _services(settings: Settings, health: Health, streams: Streams) -> list[Serv
         KV(settings),
         Watch(settings, streams),
         Lease(streams),
-        Maintenance(),
+        Maintenance(settings),
         Cluster(settings),
         Auth(),
         Lock(streams, settings.max_request_bytes),

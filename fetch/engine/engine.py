@@ -426,6 +426,16 @@ class StorageEngine:
         if self._compaction is not None:
             await asyncio.shield(self._compaction)
 
+    async def read_contents(self, read: Callable[[View, Work], Awaitable[T]]) -> T:
+        """Has all that the tenant has at one revision read (see `contents`), with little else waiting for it.
+
+        `read` may be called again, with a view of another revision: it then has to begin anew. What compaction has
+        overtaken once is read in one snapshot that is held on to, where the store lets one last so long.
+
+        :raises SnapshotExpired: it does not, and compaction has come in between twice
+        """
+        return await self._read_long(read)
+
     @property
     def waiting_writes(self) -> int:
         """The writes that wait to be taken into a batch."""

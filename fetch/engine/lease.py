@@ -25,7 +25,9 @@ from fetch.engine.turns import Work
 from fetch.stores.transaction import Source, all_rows
 
 _GRANT = struct.Struct(">qQ")
-_SHORTEST_TTL = 2
+SHORTEST_TTL = 2
+"""The seconds that a lease has at least."""
+
 _LONGEST_TTL = 9_000_000_000
 _SECOND = 1000
 _LONGEST_SLACK = 500
@@ -109,7 +111,7 @@ async def grant(batch: Batch, tenant: str, lease: int, ttl: int, now: int) -> Gr
     lease = lease or secrets.randbits(63) or 1
     if await batch.transaction.get(batch.layout.lease(lease)) is not None:
         raise errors.LeaseExists
-    return _store(batch, tenant, lease, max(ttl, _SHORTEST_TTL), now)
+    return _store(batch, tenant, lease, max(ttl, SHORTEST_TTL), now)
 
 
 async def renew(batch: Batch, tenant: str, leases: Sequence[int], now: int) -> list[Grant | None]:

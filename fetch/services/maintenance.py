@@ -4,7 +4,10 @@ Follows `server/etcdserver/api/v3rpc/maintenance.go`. A tenant has one member, w
 tenant has stored, not the size of the store that it shares with others.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 import grpc
 
@@ -17,24 +20,37 @@ from fetch.api.rpc_pb2 import (
     HashKVRequest,
     HashKVResponse,
     HashResponse,
+    SnapshotResponse,
     StatusResponse,
 )
 from fetch.chain import Call
+from fetch.config import Settings
 from fetch.engine.alarms import MEMBER_ID, Alarms
 from fetch.services.unserved import refuse
 from fetch.services.wire import RAFT_TERM, fill, tenant_of
+from fetch.snapshots import schema
+from fetch.snapshots.taking import pieces, take
 
 # kube-apiserver asks for it to tell which features it may use; etcd 3.7 is what the answers follow
 VERSION = "3.7.3"
 STORAGE_VERSION = "3.7.0"
 # an etcd is never empty, and etcdctl divides by its size
 _LEAST_SIZE = 4096
+_SNAPSHOTS_AT_ONCE = 2
+"""Of a tenant. Each takes as much room on the disk as the tenant has data."""
+
+logger = logging.getLogger(__name__)
 
 
 class Maintenance:
     """The handlers of `etcdserverpb.Maintenance`, on raw bytes."""
 
     name = "etcdserverpb.Maintenance"
+
+    def __init__(self, settings: Settings) -> None:
+        """Snapshots are written beside the embedded store, else where temporary files are."""
+        self._directory = None if settings.fdb_cluster_file is not None else Path(settings.data_dir)
+        self._snapshots: Counter[str] = Counter()
 
     def handlers(self) -> Mapping[str, grpc.RpcMethodHandler]:
         """The service's methods."""
@@ -44,7 +60,7 @@ class Maintenance:
             "Defragment": grpc.unary_unary_rpc_method_handler(self.defragment),
             "Hash": grpc.unary_unary_rpc_method_handler(self.hash),
             "HashKV": grpc.unary_unary_rpc_method_handler(self.hash_kv),
-            "Snapshot": refuse("fetch keeps many tenants in one store: back up the store itself", streams=True),
+            "Snapshot": grpc.unary_stream_rpc_method_handler(self.snapshot),
             "MoveLeader": refuse("a tenant of fetch has one member"),
             "Downgrade": refuse("fetch's storage format does not follow etcd's versions"),
         }
@@ -119,3 +135,29 @@ class Maintenance:
         response = HashKVResponse(hash=checksum, compact_revision=compacted, hash_revision=revision)
         fill(response.header, engine, await engine.revision())
         return response.SerializeToString()
+
+    async def snapshot(self, _: bytes, call: Call) -> None:
+        """Snapshot: the tenant at one revision as the file that an etcd would send, with its hash behind it.
+
+        :raises TooManyRequests: so many of the tenant's are under way :raises Refused: UNAVAILABLE, no room on the disk
+        """
+        engine = tenant_of(call)
+        tenant = engine.tenant
+        if self._snapshots[tenant] >= _SNAPSHOTS_AT_ONCE:
+            raise errors.TooManyRequests
+        self._snapshots[tenant] += 1
+        try:
+            with await take(engine, self._directory) as spool:
+                async for piece in pieces(spool):
+                    message = SnapshotResponse(
+                        remaining_bytes=piece.remaining, blob=piece.data, version=schema.STORAGE_VERSION
+                    )
+                    await call.write(message.SerializeToString())
+        except OSError as error:
+            logger.warning("a snapshot of %s cannot be written: %s", tenant, error)
+            why = f"etcdserver: the snapshot cannot be written: {error.strerror}"
+            raise errors.Refused(grpc.StatusCode.UNAVAILABLE, why) from error
+        finally:
+            self._snapshots[tenant] -= 1
+            if not self._snapshots[tenant]:
+                del self._snapshots[tenant]

@@ -49,12 +49,6 @@ def test_a_tenant_adds_no_users_and_no_roles(tenant: Client, method: str, reques
     assert "certificate" in (caught.value.details() or "")
 
 
-def test_a_snapshot_is_refused(tenant: Client) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        tenant.call_stream("/etcdserverpb.Maintenance/Snapshot", rpc_pb2.SnapshotRequest(), rpc_pb2.SnapshotResponse)
-    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
-
-
 def varint(number: int) -> bytes:
     number &= (1 << 64) - 1
     encoded = bytearray()

@@ -91,7 +91,7 @@ class Daemon:
             Link("tenant", "tests", _Tenant(self.tenants)),
             Link("classification", "tests", Classification(Setup({}, SETTINGS))),
         ]
-        services = (KV(SETTINGS), Watch(SETTINGS, self._streams), Lease(self._streams), Maintenance())
+        services = (KV(SETTINGS), Watch(SETTINGS, self._streams), Lease(self._streams), Maintenance(SETTINGS))
         self._handlers = {
             f"/{service.name}/{name}": chain.wrap(f"/{service.name}/{name}", handler, links)
             for service in services
