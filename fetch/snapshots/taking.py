@@ -20,6 +20,7 @@ from fetch.snapshots import schema
 from fetch.snapshots.sorting import Sorter
 from fetch.snapshots.spool import Spool, in_thread
 from fetch.snapshots.writer import FileWriter, Tree
+from fetch.stores.protocol import SnapshotExpired
 
 _WRITTEN_BYTES = 1 << 20
 _PIECE_BYTES = 64 << 10
@@ -39,8 +40,12 @@ async def take(engine: StorageEngine, directory: Path | None) -> Spool:
     """A file with the tenant at one revision; what it takes besides is in `directory` too.
 
     :raises OSError: there is no room for it, for instance
+    :raises SnapshotExpired: so does the store's snapshot, twice, before all leases are read, or while it is held on to
     """
-    return await engine.read_contents(lambda view, work: _write(view, work, directory))
+    try:
+        return await engine.read_contents(lambda view, work: _write(view, work, directory))
+    except SnapshotExpired:
+        return await engine.read_contents(lambda view, work: _write(view, work, directory))
 
 
 async def pieces(spool: Spool) -> AsyncIterator[Piece]:
@@ -122,8 +127,8 @@ class _Copy:
         self._file.close(schema.KEY, tree)
 
     async def _add_sorted(self, tree: Tree, sorter: Sorter) -> None:
-        """Adds the keys as they were when the tenant was compacted. Those of one revision are numbered in order of their
-        keys; only etcd's own hash can tell."""
+        """Adds the keys as they were when the tenant was compacted. Those of one revision are numbered in order of
+        their keys; only etcd's own hash can tell."""
         last = sub = 0
         async for items in sorter.sorted():
             for revision, stored in items:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fetch import certificates
+from fetch.tls import certificates
 from tests import peers
 from tests.endpoints.client import Client
 from tests.endpoints.fetch import FetchServer
