@@ -24,12 +24,13 @@ from fetch.observation.instruments import Instruments
 from fetch.observation.telemetry import Telemetry, TelemetryError
 from fetch.process.collector import relax_collector
 from fetch.process.limits import raise_open_files
+from fetch.process.readiness import follow_store
 from fetch.process.start import StartError, require_free
 from fetch.process.workers import stop_with_supervisor
 from fetch.services.auth import Auth
 from fetch.services.cluster import Cluster
 from fetch.services.election import Election
-from fetch.services.health import Health, follow_store
+from fetch.services.health import Health
 from fetch.services.kv import KV
 from fetch.services.lease import Lease
 from fetch.services.lock import Lock

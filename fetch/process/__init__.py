@@ -1,1 +1,1 @@
-"""A daemon as the operating system sees it: its processes, and what they may have."""
+"""A daemon as the operating system sees it: its processes, what they may have, and whether it is ready."""

@@ -1,7 +1,6 @@
 """grpc.health: whether the daemon serves. Needs no tenant."""
 
 import asyncio
-import logging
 from collections.abc import Mapping
 
 import grpc
@@ -9,13 +8,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from fetch.chain import Call
 from fetch.errors import Refused
-from fetch.stores.protocol import Store, StoreUnavailable
 
 _SERVICES = ("", "etcdserverpb.KV", "etcdserverpb.Watch", "etcdserverpb.Lease", "etcdserverpb.Maintenance")
-_PROBE_SECONDS = 2.0
-_PROBE_INTERVAL_SECONDS = 1.0
-
-logger = logging.getLogger(__name__)
 
 
 class Health:
@@ -61,37 +55,3 @@ class Health:
         status = HealthCheckResponse.SERVING if self._serving else HealthCheckResponse.NOT_SERVING
         response = HealthCheckResponse(status=status if known else HealthCheckResponse.SERVICE_UNKNOWN)
         return bytes(response.SerializeToString())
-
-
-async def follow_store(store: Store, health: Health) -> asyncio.Task[None]:
-    """Lets health say that the daemon serves as long as the store can be used.
-
-    Returns what goes on doing so, once health knows.
-    """
-
-    async def follow(serving: bool) -> None:
-        while True:
-            await asyncio.sleep(_PROBE_INTERVAL_SECONDS)
-            before, serving = serving, await _answers(store, quiet=not serving)
-            if serving and not before:
-                logger.info("the store can be used again")
-            if serving != before:
-                health.set_serving(serving=serving)
-
-    serving = await _answers(store)
-    health.set_serving(serving=serving)
-    return asyncio.create_task(follow(serving))
-
-
-async def _answers(store: Store, *, quiet: bool = False) -> bool:
-    try:
-        async with asyncio.timeout(_PROBE_SECONDS):
-            await store.check()
-    except (StoreUnavailable, TimeoutError) as error:
-        if not quiet:
-            logger.error("the store cannot be used: %s", str(error) or f"nothing within {_PROBE_SECONDS:g} s")  # noqa: TRY400
-        return False
-    except Exception:  # whatever it is, it must not end what health stands on
-        logger.exception("the store cannot be looked at")
-        return False
-    return True
