@@ -20,8 +20,7 @@ from opentelemetry import metrics
 
 from fetch import errors
 from fetch.chain import Call, Proceed, Setup
-from fetch.engine.engine import StorageEngine
-from fetch.engine.tenants import UnknownTenant
+from fetch.engine.protocol import StorageEngine, UnknownTenant
 from fetch.tls.connections import Connections
 from fetch.tls.expiry import Expiry
 from fetch.tls.principals import Principal, principal_of

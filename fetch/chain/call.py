@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 
-from fetch.engine.engine import StorageEngine
+from fetch.engine.protocol import StorageEngine
 
 _WAITING = frozenset({"/v3lockpb.Lock/Lock", "/v3electionpb.Election/Campaign"})
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from fetch.chain.call import Call
 from fetch.config import Settings
 from fetch.engine.batch import Mutation
-from fetch.engine.tenants import Tenants
+from fetch.engine.protocol import Tenants
 from fetch.observation.instruments import Instruments
 
 Proceed = Callable[[Call], Awaitable[Any]]

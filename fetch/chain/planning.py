@@ -12,7 +12,7 @@ from typing import Any
 from fetch.chain.foreign import makes_foreign
 from fetch.chain.interceptor import Setup
 from fetch.config import Settings
-from fetch.engine.tenants import Tenants
+from fetch.engine.protocol import Tenants
 from fetch.observation.instruments import Instruments
 from fetch.suggestions import did_you_mean
 

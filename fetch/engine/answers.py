@@ -5,7 +5,6 @@ What is made here is joined once, when it is sent. Field numbers are etcd's, in 
 
 from dataclasses import dataclass, field
 
-from fetch.engine.reads import Found
 from fetch.engine.records import varint
 
 HEADER = b"\x0a"
@@ -19,6 +18,18 @@ _SUCCEEDED = b"\x10\x01"
 _RESPONSES = b"\x1a"
 _MORE = b"\x18\x01"
 _COUNT = b"\x20"
+
+
+@dataclass(slots=True)
+class Found:
+    """The answer to a range: its stored frames in their order, many of a large answer in one piece, how many keys the
+    range has, at what revision it was served, and the bytes of the frames."""
+
+    frames: list[bytes]
+    more: bool
+    count: int
+    revision: int
+    size: int = 0
 
 
 @dataclass(slots=True)

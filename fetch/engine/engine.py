@@ -1,8 +1,9 @@
-"""The storage engine of one tenant: the operations that etcd's services need, by name.
+"""The storage engine that stands on a store (`fetch/stores/protocol.py`), of one tenant.
 
-It stands on a store (`fetch/stores/protocol.py`) and knows no wire format but the messages of requests that it
-evaluates. Writes go through the tenant's `Writer` and the operation chain, reads through a snapshot, watches through
-the `Hub`. One engine serves a tenant in a daemon; several daemons have one each on the same store.
+What its operations promise stands in `fetch/engine/protocol.py`, how they are carried out here. It knows no wire format
+but the messages of requests that it evaluates. Writes go through the tenant's `Writer` and the operation chain, reads
+through a snapshot, watches through the `Hub`. One engine serves a tenant in a daemon; several daemons have one each on
+the same store.
 
 One file, since it is one interface: what an operation does is elsewhere, here is what it is done with.
 """
@@ -11,8 +12,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fetch import errors
 from fetch.api.rpc_pb2 import (
@@ -25,15 +25,14 @@ from fetch.api.rpc_pb2 import (
 )
 from fetch.engine import alarms, background, compaction, hashing, lease, operations
 from fetch.engine.alarms import Alarms
-from fetch.engine.answers import Answer
+from fetch.engine.answers import Answer, Found
 from fetch.engine.background import Failed
 from fetch.engine.batch import Batch, Leased, Mutate, Report, unpack_usage
 from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, served_row, unpack_revision
-from fetch.engine.operations import Outcome
+from fetch.engine.protocol import Outcome, Piece, Status, WatchInstance
 from fetch.engine.reads import (
     EVERYTHING,
     Counts,
-    Found,
     View,
     find,
     find_briefly,
@@ -44,7 +43,9 @@ from fetch.engine.reads import (
 from fetch.engine.renewals import Renewals
 from fetch.engine.served import ServedTime, served_since
 from fetch.engine.turns import Turns, Work
+from fetch.engine.watches.feed import Watcher
 from fetch.engine.watches.hub import Hub
+from fetch.engine.watches.instance import Instance
 from fetch.engine.writer import Writer
 from fetch.stores.protocol import SnapshotExpired, Store
 
@@ -57,30 +58,8 @@ MOST_RESPONSE_BYTES = 512 << 20
 """The largest answer to a range or to a transaction that only reads, unless it is set otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """A tenant's state: its newest revision, the bytes and keys it has stored, its alarms, its compacted revision."""
-
-    revision: int
-    stored_bytes: int
-    keys: int
-    alarms: Alarms
-    compacted: int
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a streamed range: stored frames. `more`, `count` and `revision` are those of the whole answer."""
-
-    frames: list[bytes]
-    last: bool
-    more: bool
-    count: int
-    revision: int
-
-
-class StorageEngine:
-    """The operations of one tenant. Everything raises `EtcdError` with etcd's code and text."""
+class StoredEngine:
+    """The operations of one tenant, on a store."""
 
     def __init__(
         self,
@@ -109,6 +88,7 @@ class StorageEngine:
         self._failed = failed
         self._report = functools.partial(report, tenant)
         self.watches = Hub(tenant, store, self._layout, turns, self._report, failed)
+        self._instances: dict[WatchInstance[Any], Instance] = {}
         self._counts = Counts()
         self._large_answers = asyncio.Lock()
         self._writer = Writer(
@@ -128,8 +108,11 @@ class StorageEngine:
     # keys
 
     async def create_if_absent(self, key: bytes, value: bytes, lease: int) -> Outcome:
-        """See `operations.create_if_absent`."""
-        return await self.update_at_revision(key, 0, value, lease)
+        """See `operations.update_at_revision`: a key that does not exist is as one at revision 0."""
+        rows = [self._layout.key(key), self._layout.lease(lease)] if lease else [self._layout.key(key)]
+        return await self._writer.submit(
+            lambda batch: operations.update_at_revision(batch, key, 0, value, lease), rows, len(value)
+        )
 
     async def update_at_revision(self, key: bytes, revision: int, value: bytes, lease: int) -> Outcome:
         """See `operations.update_at_revision`."""
@@ -150,6 +133,18 @@ class StorageEngine:
         with self._store.snapshot() as snapshot:
             revision, stored = await snapshot.get_many([layout.revision, layout.keys + key])
         return Outcome(unpack_revision(revision, FIRST_REVISION), stored is not None, stored)
+
+    async def get_at_revision(self, key: bytes, revision: int) -> Outcome:
+        """The key's frame at a revision, in `current`."""
+        found = await self.range_keys(RangeRequest(key=key, revision=revision))
+        current = found.frames[0] if found.frames else None
+        return Outcome(found.revision, current is not None, current)
+
+    async def count_keys(self, key: bytes, range_end: bytes, revision: int) -> tuple[int, int]:
+        """How many keys a range has at a revision, and the newest revision."""
+        request = RangeRequest(key=key, range_end=range_end, revision=revision, count_only=True)
+        found = await self.range_keys(request)
+        return found.count, found.revision
 
     async def range_keys(self, request: RangeRequest) -> Found:
         """See `reads.find`. What takes more than a page takes turns, and holds no snapshot before it has begun."""
@@ -275,6 +270,20 @@ class StorageEngine:
         more = True
         while more:
             more = await self._writer.submit(compaction.clear_step)
+
+    # watches
+
+    def create_watch_instance(self) -> WatchInstance[Watcher]:
+        """A watch instance, for one stream of a client."""
+        instance = Instance(self.watches)
+        self._instances[instance] = instance
+        return instance
+
+    def delete_watch_instance(self, instance: WatchInstance[Any]) -> None:
+        """Ends a watch instance with all its watches, a lot of them in the background."""
+        own = self._instances.pop(instance, None)
+        if own is not None:
+            own.cancel_all()
 
     # leases
 

@@ -24,30 +24,14 @@ from fetch.engine.alarms import is_full
 from fetch.engine.answers import Answer, Message
 from fetch.engine.batch import Batch
 from fetch.engine.compares import all_hold, rows_of
+from fetch.engine.protocol import Outcome
 from fetch.engine.reads import Counts, View, find
 from fetch.engine.records import key_value
+from fetch.engine.requests import operations
 from fetch.engine.turns import Work
 
 _PREVIOUS = b"\x1a"
 """The tag of `prev_kvs` in DeleteRangeResponse."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """The outcome of a named operation: served at `revision`; if its condition failed, `current` is the stored frame
-    that the key has, None when it has none."""
-
-    revision: int
-    succeeded: bool
-    current: bytes | None = None
-
-
-async def create_if_absent(batch: Batch, key: bytes, value: bytes, lease: int) -> Outcome:
-    """Puts a key that does not exist: `If mod_revision(key) == 0 Then put Else get`.
-
-    :raises NoSpace: :raises LeaseNotFound:
-    """
-    return await update_at_revision(batch, key, 0, value, lease)
 
 
 async def update_at_revision(batch: Batch, key: bytes, revision: int, value: bytes, lease: int) -> Outcome:
@@ -116,15 +100,10 @@ async def read_only_txn(view: View, request: TxnRequest, work: Work, counts: Cou
     return await _evaluate_txn(None, view, request, work, counts)
 
 
-def is_read_only(request: TxnRequest) -> bool:
-    """Whether neither branch of the transaction has anything but ranges, as etcd's `IsTxnReadonly` tells."""
-    return all(operation.WhichOneof("request") == "request_range" for operation in _operations(request))
-
-
 def keys_read(request: TxnRequest) -> list[bytes]:
     """The single keys that a transaction compares or puts, those of nested ones left aside."""
     compared = [compare.key for compare in request.compare if not compare.range_end]
-    puts = [op.request_put.key for op in _operations(request) if op.WhichOneof("request") == "request_put"]
+    puts = [op.request_put.key for op in operations(request) if op.WhichOneof("request") == "request_put"]
     return list(dict.fromkeys(compared + puts))
 
 
@@ -310,15 +289,11 @@ async def _require_lease(batch: Batch, lease: int) -> None:
         raise errors.LeaseNotFound
 
 
-def _operations(request: TxnRequest) -> list[RequestOp]:
-    return [*request.success, *request.failure]
-
-
 async def _may_put(request: TxnRequest, work: Work) -> bool:
     """Whether the transaction has a put in any branch, which is what etcd's quota charges (`storage/quota.go`)."""
     waiting = [request]
     while waiting:
-        for operation in _operations(waiting.pop()):
+        for operation in operations(waiting.pop()):
             kind = operation.WhichOneof("request")
             if kind == "request_put":
                 return True

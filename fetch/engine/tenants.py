@@ -6,16 +6,13 @@ from collections.abc import Collection, Iterable, Sequence
 from fetch.engine import background
 from fetch.engine.background import Failed
 from fetch.engine.batch import Mutate, Report
-from fetch.engine.engine import MOST_RESPONSE_BYTES, StorageEngine
+from fetch.engine.engine import MOST_RESPONSE_BYTES, StoredEngine
 from fetch.engine.lease import Due
+from fetch.engine.protocol import UnknownTenant
 from fetch.engine.reaper import TASK, Reaper
 from fetch.engine.served import ServedTime
 from fetch.engine.turns import Turns
 from fetch.stores.protocol import Store
-
-
-class UnknownTenant(Exception):
-    """The configuration lists the tenants, and this is none of them."""
 
 
 class Tenants:
@@ -42,22 +39,22 @@ class Tenants:
         self._report = report
         self._turns = Turns()
         self.most_response_bytes = MOST_RESPONSE_BYTES
-        self._open: dict[str, StorageEngine] = {}
-        self._opening: dict[str, asyncio.Task[StorageEngine]] = {}
+        self._open: dict[str, StoredEngine] = {}
+        self._opening: dict[str, asyncio.Task[StoredEngine]] = {}
         self.served = served or ServedTime(store)
         self._failed = failed
         self.reaper = Reaper(store, self.served, self._expire, failed)
         self._background: list[asyncio.Task[None]] = []
 
-    def get(self, name: str) -> StorageEngine | None:
+    def get(self, name: str) -> StoredEngine | None:
         """The engine of a tenant that has been opened before."""
         return self._open.get(name)
 
-    def engines(self) -> Iterable[StorageEngine]:
+    def engines(self) -> Iterable[StoredEngine]:
         """The engines of all tenants that have been opened."""
         return list(self._open.values())
 
-    async def open(self, name: str) -> StorageEngine:
+    async def open(self, name: str) -> StoredEngine:
         """The engine of a tenant.
 
         :raises UnknownTenant: it is not among the tenants that the configuration lists
@@ -82,7 +79,7 @@ class Tenants:
             await asyncio.wait(self._background)
         await asyncio.gather(*(engine.close() for engine in self._open.values()))
 
-    async def _engine(self, name: str) -> StorageEngine:
+    async def _engine(self, name: str) -> StoredEngine:
         if (engine := self._open.get(name)) is not None:
             return engine
         task = self._opening.get(name)
@@ -91,10 +88,10 @@ class Tenants:
             task.add_done_callback(lambda _: self._opening.pop(name, None))
         return await asyncio.shield(task)
 
-    async def _create(self, name: str) -> StorageEngine:
+    async def _create(self, name: str) -> StoredEngine:
         prefix = await self.store.open_tenant(name)
         await self.served.begin()
-        engine = StorageEngine(
+        engine = StoredEngine(
             name,
             self.store,
             prefix,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from opentelemetry import trace
 
 from fetch.engine.batch import Committed, Delivered, Leased
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
 from fetch.engine.layout import NEVER
 from fetch.engine.tenants import Tenants
 from fetch.observation.instruments import COUNTS, OTHER, Instruments, Labels
@@ -24,7 +24,7 @@ from fetch.stores.protocol import Store, StoreUnavailable
 
 _TENANT = ("tenant",)
 _TTL_SECONDS = tuple(float(2**exponent) for exponent in range(24))
-_OF_ENGINE = Callable[[StorageEngine], float]
+_OF_ENGINE = Callable[[StoredEngine], float]
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ import grpc
 from fetch import errors
 from fetch.api.rpc_pb2 import Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse
 from fetch.engine.answers import Answer
-from fetch.engine.engine import StorageEngine
+from fetch.engine.protocol import StorageEngine
 from fetch.engine.records import key_values
 from fetch.services.checks import check_key, check_size
 from fetch.services.watching import Watching

@@ -8,8 +8,8 @@ from google.protobuf.message import Message
 
 from fetch import errors
 from fetch.api.rpc_pb2 import PutRequest, RangeRequest, RequestOp, TxnRequest
-from fetch.engine.reads import is_filtered
 from fetch.engine.records import varint
+from fetch.engine.requests import is_filtered
 from fetch.engine.turns import Work
 
 # protobuf makes the lists anew each time, which is a fifth of a get's Python

@@ -18,8 +18,8 @@ from fetch.api.election_pb2 import (
 from fetch.api.kv_pb2 import Event
 from fetch.api.rpc_pb2 import RangeRequest, WatchResponse
 from fetch.chain import Call
-from fetch.engine.engine import StorageEngine
-from fetch.engine.reads import Found
+from fetch.engine.answers import Found
+from fetch.engine.protocol import StorageEngine
 from fetch.engine.records import key_of, varint
 from fetch.services.candidates import Queues, refusals
 from fetch.services.streams import Streams

@@ -18,7 +18,7 @@ from typing import Self
 from fetch import errors
 from fetch.api.rpc_pb2 import DeleteRangeRequest, RequestOp
 from fetch.engine.turns import Work
-from fetch.stores.spans import Span, Spans
+from fetch.spans import Span, Spans
 
 _FEW = 32
 

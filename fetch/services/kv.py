@@ -18,11 +18,10 @@ from fetch.api.rpc_pb2 import (
 from fetch.chain import Call
 from fetch.chain.parsing import parse_txn
 from fetch.config import Settings
-from fetch.engine.answers import range_message
-from fetch.engine.engine import StorageEngine
-from fetch.engine.operations import Outcome, is_read_only
-from fetch.engine.reads import Found, is_filtered
+from fetch.engine.answers import Found, range_message
+from fetch.engine.protocol import Outcome, StorageEngine
 from fetch.engine.records import varint
+from fetch.engine.requests import is_filtered, is_read_only
 from fetch.services.checks import check_key, check_put, check_range, check_size, check_stream, check_txn
 from fetch.services.intervals import check_intervals
 from fetch.services.wire import fill, framed_header, joined, tenant_of
@@ -36,7 +35,8 @@ _RESPONSES = b"\x1a"
 _RANGE = b"\x0a"
 _PUT = b"\x12"
 _DELETE = b"\x1a"
-_ONE_FOUND = b"\x20\x01"
+_COUNT = b"\x20"
+_ONE_FOUND = _COUNT + b"\x01"
 _ONE_DELETED = b"\x10\x01"
 
 
@@ -65,10 +65,18 @@ class KV:
         message: RangeRequest = call.message or RangeRequest.FromString(request)
         engine = tenant_of(call)
         check_range(message)
-        if call.kind == "get" and not message.revision and _is_plain(message):
-            got = await engine.get_latest(message.key)
+        if call.kind == "get" and _is_plain(message):
+            # etcd takes a negative revision for none
+            got = (
+                await engine.get_latest(message.key)
+                if message.revision <= 0
+                else await engine.get_at_revision(message.key, message.revision)
+            )
             header = framed_header(engine, got.revision)
             return header if got.current is None else header + got.current + _ONE_FOUND
+        if message.count_only:
+            count, revision = await engine.count_keys(message.key, message.range_end, message.revision)
+            return framed_header(engine, revision) + (_COUNT + varint(count) if count else b"")
         found = await engine.range_keys(message)
         header = framed_header(engine, found.revision)
         answer = range_message(header, found)
@@ -113,7 +121,12 @@ class KV:
         engine = tenant_of(call)
         message: TxnRequest = call.message or await parse_txn(request, engine.turns, engine.tenant)
         match call.kind:
-            case "create" | "update":
+            case "create":
+                check_size(request, message, self._most_bytes)
+                put = message.success[0].request_put
+                outcome = await engine.create_if_absent(put.key, put.value, put.lease)
+                return _outcome(engine, message, outcome, _PUT, b"")
+            case "update":
                 check_size(request, message, self._most_bytes)
                 put = message.success[0].request_put
                 revision = message.compare[0].mod_revision

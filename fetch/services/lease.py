@@ -17,7 +17,7 @@ from fetch.api.rpc_pb2 import (
     LeaseTimeToLiveResponse,
 )
 from fetch.chain import Call
-from fetch.engine.engine import StorageEngine
+from fetch.engine.protocol import StorageEngine
 from fetch.services.streams import Streams
 from fetch.services.wire import fill, tenant_of
 

@@ -8,7 +8,7 @@ from fetch import errors
 from fetch.api.lock_pb2 import LockRequest, LockResponse, UnlockRequest, UnlockResponse
 from fetch.api.rpc_pb2 import DeleteRangeRequest
 from fetch.chain import Call
-from fetch.engine.engine import StorageEngine
+from fetch.engine.protocol import StorageEngine
 from fetch.services.candidates import Candidate, Queues, refusals
 from fetch.services.checks import check_key, check_size
 from fetch.services.streams import Streams

@@ -13,6 +13,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
@@ -20,9 +21,8 @@ from fetch import errors
 from fetch.api.rpc_pb2 import WatchCreateRequest, WatchRequest, WatchResponse
 from fetch.chain import Call
 from fetch.config import Settings
-from fetch.engine.engine import StorageEngine
+from fetch.engine.protocol import MESSAGE_BYTES, KeyWatch, StorageEngine, WatchInstance
 from fetch.engine.turns import Work
-from fetch.engine.watches.feed import MESSAGE_BYTES, Watcher
 from fetch.services.streams import Streams
 from fetch.services.wire import fill, framed_header, tenant_of, watch_answers
 
@@ -67,11 +67,12 @@ class _Watch:
     """A watch on a stream.
 
     `silent`: nothing has been sent for it since the last round of progress notices. `ready`: it is to be served.
-    `behind`: it reads the log. A watch that compaction has ended keeps its ID until the client cancels it.
+    `behind`: it has not come to where the others are. A watch that compaction has ended keeps its ID until the client
+    cancels it.
     """
 
     id: int
-    watcher: Watcher
+    watcher: KeyWatch
     start: int
     fragment: bool
     progress: bool
@@ -85,13 +86,14 @@ class _Stream:
 
     def __init__(self, engine: StorageEngine, call: Call, progress_seconds: float, fragment_bytes: int) -> None:
         self._engine = engine
-        self._hub = engine.watches
+        self._instance: WatchInstance[Any] = engine.create_watch_instance()
+        self._instance.register_watch_listener(self._happened)
         self._call = call
         self._progress_seconds = progress_seconds
         self._fragment_bytes = fragment_bytes
         self._limit = min(MESSAGE_BYTES, fragment_bytes)
         self._watches: dict[int, _Watch] = {}
-        self._by_watcher: dict[Watcher, _Watch] = {}
+        self._by_watcher: dict[KeyWatch, _Watch] = {}
         self._next_id = 0
         self._behind = 0
         # those that start in the future, at least when they came, and those that compaction has ended
@@ -116,9 +118,8 @@ class _Stream:
             raise failed.exceptions[0] from None
         finally:
             self._progress.cancel()
-            watchers = list(self._by_watcher)
             self._by_watcher = {}  # nobody is woken any more
-            self._hub.cancel_key_watches(watchers)
+            self._engine.delete_watch_instance(self._instance)
 
     # what the client asks for
 
@@ -148,24 +149,23 @@ class _Stream:
             return
         watch_id = request.watch_id or self._free_id()
         # only this task adds watches, one after the other, so the ID is still free when the watch has been registered
-        watcher = await self._hub.register_key_watch(
+        watcher = await self._instance.register_key_watch(
             request.key or _ALL_KEYS,
             request.range_end,
             request.start_revision,
             prev_kv=request.prev_kv,
             puts=WatchCreateRequest.NOPUT not in request.filters,
             deletes=WatchCreateRequest.NODELETE not in request.filters,
-            listener=self._happened,
         )
         watch = _Watch(watch_id, watcher, request.start_revision, request.fragment, request.progress_notify)
         self._watches[watch_id] = self._by_watcher[watcher] = watch
         self._note(watch)
-        if request.start_revision > self._hub.received:
+        if request.start_revision > self._instance.received:
             self._not_to_promise[watch] = None
         response.watch_id = watch_id
-        fill(response.header, self._engine, self._hub.received if request.start_revision else watcher.position)
+        fill(response.header, self._engine, self._instance.received if request.start_revision else watcher.position)
         self._send(response)
-        if watch.behind or self._hub.has_more(watcher):
+        if watch.behind or self._instance.has_more(watcher):
             self._happened(watcher)
 
     def _refusal(self, request: WatchCreateRequest) -> str:
@@ -191,12 +191,12 @@ class _Stream:
             await self._answer(WatchResponse(watch_id=watch_id, canceled=True))
 
     def _end(self, watch: _Watch) -> None:
-        self._hub.cancel_key_watch(watch.watcher)
+        self._instance.cancel_key_watch(watch.watcher)
         self._by_watcher.pop(watch.watcher, None)
         self._note(watch)
 
     async def _answer(self, response: WatchResponse) -> None:
-        received = self._hub.received
+        received = self._instance.received
         fill(response.header, self._engine, received if received >= 0 else await self._engine.revision())
         self._send(response)
 
@@ -206,7 +206,7 @@ class _Stream:
 
     # what the client is told
 
-    def _happened(self, watcher: Watcher) -> bool:
+    def _happened(self, watcher: KeyWatch) -> bool:
         """Has the watch served; whether the writer was woken for it."""
         watch = self._by_watcher.get(watcher)
         if watch is None or watch.ready:
@@ -279,17 +279,17 @@ class _Stream:
         if watcher.ended:
             return iter(())
         try:
-            delivery = await self._hub.take(watcher, self._limit, up_to, work)
+            delivery = await self._instance.take(watcher, self._limit, up_to, work)
         except errors.Compacted:
             return iter(await self._compacted(watch))
         if delivery is None:
             self._note(watch)
-            if self._hub.has_more(watcher):  # nothing of what it has taken was for it
+            if self._instance.has_more(watcher):  # nothing of what it has taken was for it
                 self._happened(watcher)
             return iter(())
         watch.silent = False
         self._note(watch)
-        if watch.behind or self._hub.has_more(watcher):
+        if watch.behind or self._instance.has_more(watcher):
             self._happened(watcher)
         # what was taken is told even if the watch has been cancelled meanwhile: the answer to that comes behind it
         start = framed_header(self._engine, delivery.revision)
@@ -307,8 +307,8 @@ class _Stream:
         return [response.SerializeToString()]
 
     def _note(self, watch: _Watch) -> None:
-        """Counts the watches that read the log."""
-        behind = watch.watcher.feed is None and not watch.watcher.ended
+        """Counts the watches that are behind."""
+        behind = watch.watcher.is_behind
         self._behind += behind - watch.behind
         watch.behind = behind
 
@@ -319,7 +319,7 @@ class _Stream:
         has nothing to be up to date with, or with one that compaction has ended: etcd does not answer either."""
         while self._not_to_promise:
             watch = next(iter(self._not_to_promise))
-            if watch.watcher.ended or watch.start > self._hub.received:
+            if watch.watcher.ended or watch.start > self._instance.received:
                 return
             del self._not_to_promise[watch]  # its start has come
         if self._watches:
@@ -328,17 +328,17 @@ class _Stream:
 
     async def _report_progress(self) -> None:
         """Promises the client that it has everything up to a revision, once that is so. Waits for who is behind."""
-        await self._hub.caught_up()
+        await self._instance.caught_up()
         while self._answers:
             await self._write_answers()
         # what is promised is told first, and nothing behind it, so no answer speaks of less than the client has.
         # Watches that come meanwhile are announced behind the promise, which is none for them
-        revision, cost = self._hub.position, 0
+        revision, cost = self._instance.position, 0
         for watch in list(self._watches.values()):
             if watch.start > revision:
                 self._progress_asked = False
                 return
-            while not watch.watcher.ended and not self._hub.is_synced(watch.watcher, revision):
+            while not watch.watcher.ended and not self._instance.is_synced(watch.watcher, revision):
                 await self._serve_watch(watch, revision)
                 cost += _SERVED
                 if watch.behind:
@@ -364,8 +364,8 @@ class _Stream:
         self._notices_due = False
         cost = 0
         for watch in list(self._watches.values()):
-            if watch.progress and watch.silent and self._hub.is_synced(watch.watcher):
-                revision = self._hub.position
+            if watch.progress and watch.silent and self._instance.is_synced(watch.watcher):
+                revision = self._instance.position
                 if watch.start <= revision:
                     response = WatchResponse(watch_id=watch.id)
                     fill(response.header, self._engine, revision)

@@ -2,17 +2,15 @@
 
 import asyncio
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from fetch.engine.engine import StorageEngine
-from fetch.engine.watches.delivery import Delivery
-from fetch.engine.watches.feed import Watcher
+from fetch.engine.protocol import Delivery, KeyWatch, StorageEngine, WatchInstance
 
 
 class Watching:
     """A watch of a range, open while its context is."""
 
-    __slots__ = ("_happened", "_hub", "_key", "_of", "_range_end", "_start", "_watcher")
+    __slots__ = ("_engine", "_happened", "_instance", "_key", "_of", "_range_end", "_start", "_watch")
 
     def __init__(
         self,
@@ -25,28 +23,28 @@ class Watching:
         deletes: bool = True,
     ) -> None:
         """`start` is the first revision of which something is to be heard."""
-        self._hub = engine.watches
+        self._engine = engine
         self._key, self._range_end, self._start = key, range_end, start
         self._of = (puts, deletes)
         self._happened = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         puts, deletes = self._of
-        self._watcher = await self._hub.register_key_watch(
-            self._key,
-            self._range_end,
-            self._start,
-            prev_kv=False,
-            puts=puts,
-            deletes=deletes,
-            listener=self._wake,
-        )
+        self._instance: WatchInstance[Any] = self._engine.create_watch_instance()
+        self._instance.register_watch_listener(self._wake)
+        try:
+            self._watch: KeyWatch = await self._instance.register_key_watch(
+                self._key, self._range_end, self._start, prev_kv=False, puts=puts, deletes=deletes
+            )
+        except BaseException:
+            self._engine.delete_watch_instance(self._instance)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._hub.cancel_key_watch(self._watcher)
+        self._engine.delete_watch_instance(self._instance)
 
     async def next(self) -> Delivery:
         """What has happened since the last call, which is something: waits until there is.
@@ -56,13 +54,13 @@ class Watching:
         while True:
             # before it is looked: what happens from here on is heard
             self._happened.clear()
-            delivery = await self._hub.take(self._watcher)
+            delivery = await self._instance.take(self._watch)
             if delivery is not None:
                 return delivery
-            if not self._hub.has_more(self._watcher):
+            if not self._instance.has_more(self._watch):
                 await self._happened.wait()
 
-    def _wake(self, _: Watcher) -> bool:
+    def _wake(self, _: KeyWatch) -> bool:
         woken = not self._happened.is_set()
         self._happened.set()
         return woken

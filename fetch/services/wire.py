@@ -9,9 +9,8 @@ import grpc
 from fetch.api.rpc_pb2 import ResponseHeader
 from fetch.chain import Call
 from fetch.engine.alarms import MEMBER_ID
-from fetch.engine.engine import StorageEngine
+from fetch.engine.protocol import Delivery, StorageEngine
 from fetch.engine.records import varint
-from fetch.engine.watches.delivery import Delivery
 from fetch.errors import Refused
 
 RAFT_TERM = 2

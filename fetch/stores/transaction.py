@@ -10,8 +10,8 @@ from typing import Protocol
 
 from sortedcontainers import SortedList
 
+from fetch.spans import Spans
 from fetch.stores.snapshot import Row, Snapshot
-from fetch.stores.spans import Spans
 
 _EVERYTHING = 1 << 62
 _PAGE = 1000

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
 from tests.engine.engines import Daemon, daemon
 
 
@@ -14,6 +14,6 @@ async def running(tmp_path: Path) -> AsyncIterator[Daemon]:
 
 
 @pytest.fixture
-async def engine(running: Daemon) -> StorageEngine:
+async def engine(running: Daemon) -> StoredEngine:
     """The engine of a new tenant."""
     return await running.open()

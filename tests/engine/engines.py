@@ -12,10 +12,10 @@ from fetch import chain
 from fetch.api.kv_pb2 import Event
 from fetch.api.rpc_pb2 import DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, WatchResponse
 from fetch.config import Settings
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
 from fetch.engine.mutations import apply
+from fetch.engine.protocol import Delivery
 from fetch.engine.tenants import Tenants
-from fetch.engine.watches.delivery import Delivery
 from fetch.engine.watches.feed import Watcher
 from fetch.stores.embedded.store import LmdbStore
 from fetch.stores.protocol import Store
@@ -32,7 +32,7 @@ class Daemon:
     tenants: Tenants
     reports: list[Any] = field(default_factory=list)
 
-    async def open(self, tenant: str = "alpha") -> StorageEngine:
+    async def open(self, tenant: str = "alpha") -> StoredEngine:
         return await self.tenants.open(tenant)
 
 
@@ -74,30 +74,30 @@ async def daemon(
         await store.close()
 
 
-async def put(engine: StorageEngine, key: bytes, value: bytes = b"") -> int:
+async def put(engine: StoredEngine, key: bytes, value: bytes = b"") -> int:
     """Puts a key; its revision."""
     return (await engine.put(PutRequest(key=key, value=value))).header.revision
 
 
-async def delete(engine: StorageEngine, key: bytes, range_end: bytes = b"") -> int:
+async def delete(engine: StoredEngine, key: bytes, range_end: bytes = b"") -> int:
     """Deletes a range; the revision after it."""
     return (await engine.delete_range(DeleteRangeRequest(key=key, range_end=range_end))).header.revision
 
 
-async def listed(engine: StorageEngine, request: RangeRequest) -> list[tuple[bytes, bytes]]:
+async def listed(engine: StoredEngine, request: RangeRequest) -> list[tuple[bytes, bytes]]:
     """The keys and values that a range answers with."""
     found = await engine.range_keys(request)
     return [(kv.key, kv.value) for kv in RangeResponse.FromString(b"".join(found.frames)).kvs]
 
 
-async def watch(engine: StorageEngine, key: bytes, range_end: bytes = b"", start_revision: int = 0) -> Watcher:
+async def watch(engine: StoredEngine, key: bytes, range_end: bytes = b"", start_revision: int = 0) -> Watcher:
     """A watcher that nobody wakes: it takes when it is told to."""
     return await engine.watches.register_key_watch(
         key, range_end, start_revision, prev_kv=False, puts=True, deletes=True, listener=lambda _: None
     )
 
 
-async def take(engine: StorageEngine, watcher: Watcher) -> list[Event]:
+async def take(engine: StoredEngine, watcher: Watcher) -> list[Event]:
     """The events that the watcher has not taken yet."""
     events: list[Event] = []
     while not engine.watches.is_synced(watcher):
@@ -109,7 +109,7 @@ async def take(engine: StorageEngine, watcher: Watcher) -> list[Event]:
     return events
 
 
-async def take_once(engine: StorageEngine, watcher: Watcher) -> list[Event]:
+async def take_once(engine: StoredEngine, watcher: Watcher) -> list[Event]:
     """What the watcher is told in one go; nothing if there is nothing to tell."""
     while not engine.watches.is_synced(watcher):
         delivery = await engine.watches.take(watcher)

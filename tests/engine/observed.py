@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
 from fetch.stores.protocol import SnapshotExpired, Store
 from fetch.stores.snapshot import Row, Snapshot
 from tests.engine.engines import daemon
@@ -84,7 +84,7 @@ class _Snapshot:
 
 
 @asynccontextmanager
-async def observed_engine(directory: Path) -> AsyncIterator[tuple[StorageEngine, Observed]]:
+async def observed_engine(directory: Path) -> AsyncIterator[tuple[StoredEngine, Observed]]:
     """The engine of a new tenant, and the store that it reads."""
     stores: list[Observed] = []
 

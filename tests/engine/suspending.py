@@ -8,7 +8,7 @@ from typing import Any
 
 from fetch import chain
 from fetch.api.rpc_pb2 import WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
 from fetch.engine.mutations import apply
 from fetch.engine.tenants import Tenants
 from fetch.services.streams import Streams
@@ -104,7 +104,7 @@ class SuspendingSnapshot:
 
 
 @asynccontextmanager
-async def daemons(directory: Path, count: int) -> AsyncIterator[list[tuple[SuspendingStore, StorageEngine]]]:
+async def daemons(directory: Path, count: int) -> AsyncIterator[list[tuple[SuspendingStore, StoredEngine]]]:
     """Daemons on one store, each with its engine of one tenant."""
     store = LmdbStore(directory)
     opened = [SuspendingStore(store) for _ in range(count)]
@@ -126,7 +126,7 @@ async def daemons(directory: Path, count: int) -> AsyncIterator[list[tuple[Suspe
 class Stream:
     """A stream of watches: what a client sends, and what it is told. `reads` is cleared while it does not read."""
 
-    def __init__(self, engine: StorageEngine) -> None:
+    def __init__(self, engine: StoredEngine) -> None:
         self.tenant = engine
         self._requests: asyncio.Queue[bytes] = asyncio.Queue()
         self._responses: asyncio.Queue[WatchResponse] = asyncio.Queue()
@@ -171,7 +171,7 @@ class Stream:
 
 
 @asynccontextmanager
-async def stream(engine: StorageEngine) -> AsyncIterator[Stream]:
+async def stream(engine: StoredEngine) -> AsyncIterator[Stream]:
     opened = Stream(engine)
     try:
         yield opened

@@ -8,7 +8,7 @@ import pytest
 from fetch import errors
 from fetch.api.rpc_pb2 import RangeRequest
 from fetch.engine import compaction
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
 from fetch.stores.transaction import all_rows
 from tests.engine.engines import Daemon, daemon, listed, put, take, watch
 
@@ -16,7 +16,7 @@ UPDATES = 1200
 """More than is cleared in one step."""
 
 
-async def updated(engine: StorageEngine, times: int = UPDATES) -> int:
+async def updated(engine: StoredEngine, times: int = UPDATES) -> int:
     """Updates a key; its last revision."""
     return (await asyncio.gather(*(put(engine, b"key", b"%d" % number) for number in range(times))))[-1]
 
@@ -70,32 +70,32 @@ async def test_a_compaction_that_was_cut_off_goes_on_after_a_restart(tmp_path: P
     assert cut_off > (1, 1)
 
 
-async def test_the_newest_values_outlive_a_compaction(engine: StorageEngine) -> None:
+async def test_the_newest_values_outlive_a_compaction(engine: StoredEngine) -> None:
     newest = await updated(engine)
     await engine.compact(newest, physical=True)
     assert await listed(engine, RangeRequest(key=b"key", revision=newest)) == [(b"key", b"%d" % (UPDATES - 1))]
 
 
-async def test_a_revision_is_compacted_once(engine: StorageEngine) -> None:
+async def test_a_revision_is_compacted_once(engine: StoredEngine) -> None:
     newest = await updated(engine, 5)
     await engine.compact(newest, physical=True)
     with pytest.raises(errors.Compacted):
         await engine.compact(newest, physical=True)
 
 
-async def test_a_revision_that_is_not_there_yet_cannot_be_compacted(engine: StorageEngine) -> None:
+async def test_a_revision_that_is_not_there_yet_cannot_be_compacted(engine: StoredEngine) -> None:
     with pytest.raises(errors.FutureRevision):
         await engine.compact(await updated(engine, 5) + 1, physical=True)
 
 
-async def test_a_watch_may_start_at_the_compacted_revision(engine: StorageEngine) -> None:
+async def test_a_watch_may_start_at_the_compacted_revision(engine: StoredEngine) -> None:
     newest = await updated(engine, 5)
     await engine.compact(newest, physical=True)
     watcher = await watch(engine, b"key", start_revision=newest)
     assert [event.kv.mod_revision for event in await take(engine, watcher)] == [newest]
 
 
-async def test_a_watch_may_not_start_before_the_compacted_revision(engine: StorageEngine) -> None:
+async def test_a_watch_may_not_start_before_the_compacted_revision(engine: StoredEngine) -> None:
     newest = await updated(engine, 5)
     await engine.compact(newest, physical=True)
     watcher = await watch(engine, b"key", start_revision=newest - 1)

@@ -10,8 +10,9 @@ from fetch import errors
 from fetch.api.rpc_pb2 import DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest
 from fetch.engine import engine as engine_module
 from fetch.engine import reads, turns
-from fetch.engine.engine import StorageEngine
-from fetch.engine.reads import Found, bounds
+from fetch.engine.answers import Found
+from fetch.engine.engine import StoredEngine
+from fetch.engine.reads import bounds
 from tests.engine.engines import delete, listed, put
 from tests.engine.observed import Observed, observed_engine
 
@@ -20,7 +21,7 @@ KEYS = 10
 MANY = 500
 """Keys that are more than a page."""
 
-Read = Callable[[StorageEngine], Awaitable[object]]
+Read = Callable[[StoredEngine], Awaitable[object]]
 
 
 @pytest.fixture(autouse=True)
@@ -32,18 +33,18 @@ def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def engine_and_store(tmp_path: Path) -> AsyncIterator[tuple[StorageEngine, Observed]]:
+async def engine_and_store(tmp_path: Path) -> AsyncIterator[tuple[StoredEngine, Observed]]:
     async with observed_engine(tmp_path) as opened:
         yield opened
 
 
-async def update(engine: StorageEngine, keys: list[bytes], versions: int) -> int:
+async def update(engine: StoredEngine, keys: list[bytes], versions: int) -> int:
     """Puts the keys in turn, so often; the last revision."""
     puts = [put(engine, keys[number % len(keys)], b"%d" % number) for number in range(versions)]
     return max(await asyncio.gather(*puts))
 
 
-async def fill(engine: StorageEngine, count: int, size: int = 10) -> list[bytes]:
+async def fill(engine: StoredEngine, count: int, size: int = 10) -> list[bytes]:
     keys = [b"%05d" % number for number in range(count)]
     for first in range(0, count, 100):
         operations = [
@@ -59,7 +60,7 @@ def everything(**more: object) -> RangeRequest:
 
 @pytest.mark.parametrize("back", [1, VERSIONS // 2, VERSIONS - KEYS])
 async def test_a_get_at_an_old_revision_is_a_few_rows(
-    engine_and_store: tuple[StorageEngine, Observed], back: int
+    engine_and_store: tuple[StoredEngine, Observed], back: int
 ) -> None:
     engine, store = engine_and_store
     newest = await update(engine, [b"key"], VERSIONS)
@@ -71,7 +72,7 @@ async def test_a_get_at_an_old_revision_is_a_few_rows(
 
 @pytest.mark.parametrize("back", [1, VERSIONS // 2, VERSIONS - KEYS])
 async def test_a_list_at_an_old_revision_costs_by_its_keys(
-    engine_and_store: tuple[StorageEngine, Observed], back: int
+    engine_and_store: tuple[StoredEngine, Observed], back: int
 ) -> None:
     engine, store = engine_and_store
     newest = await update(engine, [b"%d" % number for number in range(KEYS)], VERSIONS)
@@ -82,7 +83,7 @@ async def test_a_list_at_an_old_revision_costs_by_its_keys(
 
 @pytest.mark.parametrize("back", [1, VERSIONS // 2, VERSIONS - KEYS])
 async def test_a_count_at_an_old_revision_costs_by_its_keys(
-    engine_and_store: tuple[StorageEngine, Observed], back: int
+    engine_and_store: tuple[StoredEngine, Observed], back: int
 ) -> None:
     engine, store = engine_and_store
     newest = await update(engine, [b"%d" % number for number in range(KEYS)], VERSIONS)
@@ -92,7 +93,7 @@ async def test_a_count_at_an_old_revision_costs_by_its_keys(
 
 
 async def test_a_count_at_an_old_revision_takes_the_log_where_that_is_shorter(
-    engine_and_store: tuple[StorageEngine, Observed],
+    engine_and_store: tuple[StoredEngine, Observed],
 ) -> None:
     engine, store = engine_and_store
     await fill(engine, MANY)
@@ -104,7 +105,7 @@ async def test_a_count_at_an_old_revision_takes_the_log_where_that_is_shorter(
     assert (store.rows <= 150, store.counted <= MANY) == (True, True)
 
 
-async def test_pages_at_an_old_revision_cost_by_the_page(engine_and_store: tuple[StorageEngine, Observed]) -> None:
+async def test_pages_at_an_old_revision_cost_by_the_page(engine_and_store: tuple[StoredEngine, Observed]) -> None:
     engine, store = engine_and_store
     keys = await fill(engine, MANY)
     first = await engine.range_keys(everything(limit=20))
@@ -119,7 +120,7 @@ async def test_pages_at_an_old_revision_cost_by_the_page(engine_and_store: tuple
 
 
 async def test_a_list_skips_what_was_deleted_before_its_revision(
-    engine_and_store: tuple[StorageEngine, Observed],
+    engine_and_store: tuple[StoredEngine, Observed],
 ) -> None:
     engine, store = engine_and_store
     for _ in range(3):
@@ -132,7 +133,7 @@ async def test_a_list_skips_what_was_deleted_before_its_revision(
     assert store.rows <= 50 * KEYS
 
 
-async def test_a_list_of_a_range_counts_no_row_twice(engine_and_store: tuple[StorageEngine, Observed]) -> None:
+async def test_a_list_of_a_range_counts_no_row_twice(engine_and_store: tuple[StoredEngine, Observed]) -> None:
     engine, store = engine_and_store
     await fill(engine, MANY)
     await engine.range_keys(everything())
@@ -145,20 +146,20 @@ def request(**more: object) -> Read:
     return lambda engine: engine.range_keys(everything(**more))
 
 
-async def past(engine: StorageEngine) -> Found:
+async def past(engine: StoredEngine) -> Found:
     return await engine.range_keys(everything(revision=MANY // 100 + 1))
 
 
-async def count_in_the_past(engine: StorageEngine) -> Found:
+async def count_in_the_past(engine: StoredEngine) -> Found:
     return await engine.range_keys(everything(revision=MANY // 100 + 1, count_only=True))
 
 
-async def streamed(engine: StorageEngine) -> None:
+async def streamed(engine: StoredEngine) -> None:
     async for _ in engine.stream_range(everything()):
         pass
 
 
-async def ranges(engine: StorageEngine) -> object:
+async def ranges(engine: StoredEngine) -> object:
     return await engine.read_only_txn(TxnRequest(success=[RequestOp(request_range=everything()) for _ in range(3)]))
 
 
@@ -183,7 +184,7 @@ LONG: dict[str, Read] = {
 @pytest.fixture(params=LONG)
 async def long_read(
     request: pytest.FixtureRequest,
-    engine_and_store: tuple[StorageEngine, Observed],
+    engine_and_store: tuple[StoredEngine, Observed],
     monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[Awaitable[object], Observed]:
     """A read of more than a page, each of whose slices is as short as it can be, and the store."""
@@ -216,7 +217,7 @@ async def test_a_long_read_lets_others_run_between_its_pages(
 
 
 async def test_a_long_read_takes_turns_with_other_tenants(
-    long_read: tuple[Awaitable[object], Observed], engine_and_store: tuple[StorageEngine, Observed]
+    long_read: tuple[Awaitable[object], Observed], engine_and_store: tuple[StoredEngine, Observed]
 ) -> None:
     reading, _ = long_read
     others = 0
@@ -237,7 +238,7 @@ async def test_a_long_read_takes_turns_with_other_tenants(
     assert others >= MANY // bounds.PAGE - 2
 
 
-async def test_lists_that_wait_hold_no_snapshot(engine_and_store: tuple[StorageEngine, Observed]) -> None:
+async def test_lists_that_wait_hold_no_snapshot(engine_and_store: tuple[StoredEngine, Observed]) -> None:
     engine, store = engine_and_store
     await fill(engine, 100)
     store.forget()
@@ -248,7 +249,7 @@ async def test_lists_that_wait_hold_no_snapshot(engine_and_store: tuple[StorageE
 
 
 async def test_lists_of_all_tenants_together_hold_few_snapshots(
-    engine_and_store: tuple[StorageEngine, Observed],
+    engine_and_store: tuple[StoredEngine, Observed],
 ) -> None:
     engine, store = engine_and_store
     await fill(engine, 100)
@@ -265,7 +266,7 @@ async def test_lists_of_all_tenants_together_hold_few_snapshots(
 
 
 async def test_a_slow_stream_holds_nothing_between_its_pieces(
-    engine_and_store: tuple[StorageEngine, Observed],
+    engine_and_store: tuple[StoredEngine, Observed],
 ) -> None:
     engine, store = engine_and_store
     await fill(engine, MANY)
@@ -276,7 +277,7 @@ async def test_a_slow_stream_holds_nothing_between_its_pieces(
     assert not engine.turns._begun
 
 
-async def test_a_short_list_waits_for_nobody(engine_and_store: tuple[StorageEngine, Observed]) -> None:
+async def test_a_short_list_waits_for_nobody(engine_and_store: tuple[StoredEngine, Observed]) -> None:
     engine, _ = engine_and_store
     await fill(engine, 20)
     works = [engine.turns.work(engine.tenant) for _ in range(turns._PLACES_OF_A_TENANT)]
@@ -290,7 +291,7 @@ async def test_a_short_list_waits_for_nobody(engine_and_store: tuple[StorageEngi
 
 
 async def test_an_answer_that_is_too_large_is_refused_before_it_is_read(
-    engine_and_store: tuple[StorageEngine, Observed],
+    engine_and_store: tuple[StoredEngine, Observed],
 ) -> None:
     engine, store = engine_and_store
     await fill(engine, MANY, size=1000)
@@ -310,7 +311,7 @@ async def test_an_answer_that_is_too_large_is_refused_before_it_is_read(
     ],
 )
 async def test_a_sorted_answer_that_is_too_large_is_refused(
-    engine_and_store: tuple[StorageEngine, Observed], more: dict[str, object]
+    engine_and_store: tuple[StoredEngine, Observed], more: dict[str, object]
 ) -> None:
     engine, _ = engine_and_store
     await fill(engine, MANY, size=1000)
@@ -332,7 +333,7 @@ async def test_a_sorted_answer_that_is_too_large_is_refused(
     ],
 )
 async def test_a_small_answer_of_a_large_range_is_given(
-    engine_and_store: tuple[StorageEngine, Observed], more: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    engine_and_store: tuple[StoredEngine, Observed], more: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, _ = engine_and_store
     await fill(engine, MANY, size=1000)
@@ -342,7 +343,7 @@ async def test_a_small_answer_of_a_large_range_is_given(
 
 
 async def test_the_answers_of_a_transaction_are_bounded_together(
-    engine_and_store: tuple[StorageEngine, Observed],
+    engine_and_store: tuple[StoredEngine, Observed],
 ) -> None:
     engine, _ = engine_and_store
     await fill(engine, 40, size=1000)
@@ -354,7 +355,7 @@ async def test_the_answers_of_a_transaction_are_bounded_together(
 
 
 async def test_a_write_whose_answer_is_too_large_takes_no_place(
-    engine_and_store: tuple[StorageEngine, Observed],
+    engine_and_store: tuple[StoredEngine, Observed],
 ) -> None:
     engine, _ = engine_and_store
     await fill(engine, 40, size=1000)

@@ -12,7 +12,7 @@ from fetch.api.rpc_pb2 import PutRequest as Put
 from fetch.api.rpc_pb2 import RangeRequest, RequestOp, TxnRequest
 from fetch.chain import Link, ProceedMutation
 from fetch.engine.batch import Committed, Mutation
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
 from tests.engine.engines import Daemon, daemon, delete, listed, put, take, watch
 
 BAD = b"bad"
@@ -34,7 +34,7 @@ async def refusing(tmp_path: Path) -> AsyncIterator[Daemon]:
         yield started
 
 
-async def write_one_batch(engine: StorageEngine) -> list[Any]:
+async def write_one_batch(engine: StoredEngine) -> list[Any]:
     """Three writes of one batch, of which the second mutates a key before it is refused; what each is answered."""
     operations = [RequestOp(request_put=Put(key=key, value=b"x")) for key in (b"good", BAD)]
     writes = [put(engine, b"before"), engine.txn(TxnRequest(success=operations)), put(engine, b"after")]
@@ -42,7 +42,7 @@ async def write_one_batch(engine: StorageEngine) -> list[Any]:
 
 
 @pytest.fixture
-async def one_batch(refusing: Daemon) -> tuple[StorageEngine, list[Any]]:
+async def one_batch(refusing: Daemon) -> tuple[StoredEngine, list[Any]]:
     """A tenant with one batch, and what its writes were answered."""
     engine = await refusing.open()
     return engine, await write_one_batch(engine)
@@ -58,33 +58,33 @@ async def test_writes_that_wait_share_one_transaction(running: Daemon) -> None:
     assert [commit.writes for commit in commits(running)] == [20]
 
 
-async def test_each_write_of_a_batch_has_a_revision_of_its_own(engine: StorageEngine) -> None:
+async def test_each_write_of_a_batch_has_a_revision_of_its_own(engine: StoredEngine) -> None:
     revisions = await asyncio.gather(*(put(engine, b"key") for _ in range(20)))
     assert revisions == list(range(2, 22))
 
 
-async def test_each_write_sees_what_the_one_before_it_left(engine: StorageEngine) -> None:
+async def test_each_write_sees_what_the_one_before_it_left(engine: StoredEngine) -> None:
     created = await asyncio.gather(*(engine.create_if_absent(b"key", b"%d" % number, 0) for number in range(5)))
     assert [outcome.succeeded for outcome in created] == [True, False, False, False, False]
 
 
-async def test_only_the_refused_write_fails(one_batch: tuple[StorageEngine, list[Any]]) -> None:
+async def test_only_the_refused_write_fails(one_batch: tuple[StoredEngine, list[Any]]) -> None:
     _, answers = one_batch
     assert [isinstance(answer, errors.LeaseExists) for answer in answers] == [False, True, False]
 
 
-async def test_a_refused_write_takes_no_revision(one_batch: tuple[StorageEngine, list[Any]]) -> None:
+async def test_a_refused_write_takes_no_revision(one_batch: tuple[StoredEngine, list[Any]]) -> None:
     _, (before, _, after) = one_batch
     assert (before, after) == (2, 3)
 
 
-async def test_nothing_of_a_refused_write_is_stored(one_batch: tuple[StorageEngine, list[Any]]) -> None:
+async def test_nothing_of_a_refused_write_is_stored(one_batch: tuple[StoredEngine, list[Any]]) -> None:
     engine, _ = one_batch
     assert [key for key, _ in await listed(engine, EVERYTHING)] == [b"after", b"before"]
 
 
 async def test_nothing_of_a_refused_write_is_counted(
-    one_batch: tuple[StorageEngine, list[Any]], refusing: Daemon
+    one_batch: tuple[StoredEngine, list[Any]], refusing: Daemon
 ) -> None:
     counted = await one_batch[0].status()
     undisturbed = await refusing.open("beta")
@@ -100,7 +100,7 @@ async def test_no_watch_hears_of_a_refused_write(refusing: Daemon) -> None:
     assert [event.kv.key for event in await take(engine, watcher)] == [b"before", b"after"]
 
 
-async def test_the_log_has_nothing_of_a_refused_write(one_batch: tuple[StorageEngine, list[Any]]) -> None:
+async def test_the_log_has_nothing_of_a_refused_write(one_batch: tuple[StoredEngine, list[Any]]) -> None:
     engine, _ = one_batch
     watcher = await watch(engine, b"\0", b"\0", start_revision=1)
     assert [event.kv.key for event in await take(engine, watcher)] == [b"before", b"after"]

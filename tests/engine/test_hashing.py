@@ -11,14 +11,14 @@ import pytest
 from fetch import errors
 from fetch.api.rpc_pb2 import RequestOp, TxnRequest
 from fetch.engine import hashing, turns
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
 from fetch.engine.reads import bounds
 from fetch.stores.transaction import all_rows
 from tests.endpoints import requests
 from tests.engine.engines import delete, put
 from tests.engine.observed import Observed, observed_engine
 
-Opened = tuple[StorageEngine, Observed]
+Opened = tuple[StoredEngine, Observed]
 PLACES = range(1, 25)
 
 
@@ -39,11 +39,11 @@ async def opened(tmp_path: Path) -> AsyncIterator[Opened]:
         yield engine, store
 
 
-async def txn(engine: StorageEngine, *operations: RequestOp) -> int:
+async def txn(engine: StoredEngine, *operations: RequestOp) -> int:
     return (await engine.txn(TxnRequest(success=operations))).revision
 
 
-async def kept(engine: StorageEngine) -> list[bytes]:
+async def kept(engine: StoredEngine) -> list[bytes]:
     """The keys of which subs are kept."""
     layout = engine._layout
     with engine._store.snapshot() as snapshot:

@@ -14,8 +14,9 @@ from fetch import errors
 from fetch.api.rpc_pb2 import RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse
 from fetch.engine import engine as engine_module
 from fetch.engine import reads, turns
-from fetch.engine.engine import StorageEngine
-from fetch.engine.reads import Found, bounds
+from fetch.engine.answers import Found
+from fetch.engine.engine import StoredEngine
+from fetch.engine.reads import bounds
 from fetch.stores.protocol import SnapshotExpired
 from tests.engine.engines import delete, put
 from tests.engine.observed import Observed, observed_engine
@@ -25,7 +26,7 @@ PLACES = range(1, 13)
 """Where a read is interrupted: before which of its reads of the store. Some have fewer."""
 
 EVERYTHING = RangeRequest(key=b"\x00", range_end=b"\x00")
-Opened = tuple[StorageEngine, Observed]
+Opened = tuple[StoredEngine, Observed]
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +51,7 @@ async def opened(tmp_path: Path) -> AsyncIterator[Opened]:
 
 
 @pytest.fixture
-def engine(opened: Opened) -> StorageEngine:
+def engine(opened: Opened) -> StoredEngine:
     return opened[0]
 
 
@@ -76,11 +77,11 @@ def rows(found: Found) -> list[tuple[bytes, bytes]]:
     return [(kv.key, kv.value) for kv in RangeResponse.FromString(b"".join(found.frames)).kvs]
 
 
-async def state(engine: StorageEngine, revision: int = 0) -> list[tuple[bytes, bytes]]:
+async def state(engine: StoredEngine, revision: int = 0) -> list[tuple[bytes, bytes]]:
     return rows(await engine.range_keys(RangeRequest(key=b"\x00", range_end=b"\x00", revision=revision)))
 
 
-async def change(engine: StorageEngine) -> None:
+async def change(engine: StoredEngine) -> None:
     """Changes, deletes and creates keys at the beginning, in the middle and at the end, and lists what there is."""
     puts = [put(engine, key, b"new") for key in (b"001", b"05", b"11", b"12")]
     await asyncio.gather(*puts, delete(engine, b"00"), delete(engine, b"06", b"08"))

@@ -13,7 +13,7 @@ from fetch.api.rpc_pb2 import PutRequest, RangeRequest
 from fetch.chain import Link, ProceedMutation
 from fetch.engine import lease as leases
 from fetch.engine.batch import Batch, Committed, Mutation
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
 from fetch.engine.lease import Due, Grant, slack
 from fetch.engine.reaper import TASK, Reaper
 from fetch.engine.served import LOST
@@ -52,19 +52,19 @@ async def reap(running: Daemon) -> None:
         await reaper.idle()
 
 
-async def exists(engine: StorageEngine, lease: int) -> bool:
+async def exists(engine: StoredEngine, lease: int) -> bool:
     return lease in (await engine.leases())[0]
 
 
-async def attach(engine: StorageEngine, lease: int, *keys: bytes) -> None:
+async def attach(engine: StoredEngine, lease: int, *keys: bytes) -> None:
     await asyncio.gather(*(engine.put(PutRequest(key=key, lease=lease)) for key in keys))
 
 
-async def remaining(engine: StorageEngine, lease: int) -> int:
+async def remaining(engine: StoredEngine, lease: int) -> int:
     return (await engine.find_lease(lease, keys=False))[1]
 
 
-async def count(engine: StorageEngine) -> int:
+async def count(engine: StoredEngine) -> int:
     return (await engine.range_keys(EVERYTHING)).count
 
 
@@ -78,7 +78,7 @@ def batches(running: Daemon) -> list[int]:
 
 @pytest.mark.parametrize("ttl", [2, 5, 60, 3600])
 async def test_a_lease_lives_for_its_time_and_no_longer_than_a_bound(
-    engine: StorageEngine, running: Daemon, clock: Clock, ttl: int
+    engine: StoredEngine, running: Daemon, clock: Clock, ttl: int
 ) -> None:
     await engine.grant_lease(7, ttl)
     await pass_by(running, clock, ttl)
@@ -88,7 +88,7 @@ async def test_a_lease_lives_for_its_time_and_no_longer_than_a_bound(
 
 
 async def test_what_remains_is_told_in_seconds_as_etcd_does(
-    engine: StorageEngine, running: Daemon, clock: Clock
+    engine: StoredEngine, running: Daemon, clock: Clock
 ) -> None:
     await engine.grant_lease(7, 2)
     assert await remaining(engine, 7) == 1
@@ -98,7 +98,7 @@ async def test_what_remains_is_told_in_seconds_as_etcd_does(
 
 @pytest.mark.parametrize("jump", [86400, -86400])
 async def test_a_jump_of_the_wall_clock_ends_no_lease_and_keeps_none(
-    engine: StorageEngine, running: Daemon, clock: Clock, jump: float
+    engine: StoredEngine, running: Daemon, clock: Clock, jump: float
 ) -> None:
     await engine.grant_lease(7, 10)
     clock.ahead += jump
@@ -132,7 +132,7 @@ async def test_a_long_lease_does_not_live_on_with_each_restart(tmp_path: Path, c
 
 
 async def test_a_lease_has_its_time_anew_after_the_daemon_stood_still(
-    engine: StorageEngine, running: Daemon, clock: Clock
+    engine: StoredEngine, running: Daemon, clock: Clock
 ) -> None:
     await engine.grant_lease(7, 10)
     clock.monotonic += 60
@@ -145,7 +145,7 @@ async def test_a_lease_has_its_time_anew_after_the_daemon_stood_still(
 
 
 async def test_an_expiry_that_waited_for_the_store_through_a_gap_is_given_up(
-    engine: StorageEngine, running: Daemon, clock: Clock
+    engine: StoredEngine, running: Daemon, clock: Clock
 ) -> None:
     granted, _ = await engine.grant_lease(7, 2)
     await clock.pass_by(3, running.tenants.served)
@@ -168,7 +168,7 @@ async def test_what_was_stored_before_there_was_a_time_served_is_kept(running: D
 
 
 async def test_a_renewal_that_changes_nothing_is_not_written(
-    engine: StorageEngine, running: Daemon, clock: Clock
+    engine: StoredEngine, running: Daemon, clock: Clock
 ) -> None:
     await engine.grant_lease(7, 60)
     before = len(batches(running))
@@ -180,7 +180,7 @@ async def test_a_renewal_that_changes_nothing_is_not_written(
 
 @pytest.mark.parametrize("steps", [1, 4, 100])
 async def test_a_renewed_lease_never_ends_early(
-    engine: StorageEngine, running: Daemon, clock: Clock, steps: int
+    engine: StoredEngine, running: Daemon, clock: Clock, steps: int
 ) -> None:
     await engine.grant_lease(7, 2)
     for _ in range(steps):
@@ -191,7 +191,7 @@ async def test_a_renewed_lease_never_ends_early(
     assert await exists(engine, 7)
 
 
-async def test_renewals_of_many_streams_share_a_batch(engine: StorageEngine, running: Daemon, clock: Clock) -> None:
+async def test_renewals_of_many_streams_share_a_batch(engine: StoredEngine, running: Daemon, clock: Clock) -> None:
     for number in range(1, 101):
         await engine.grant_lease(number, 60)
     clock.monotonic += 5
@@ -204,7 +204,7 @@ async def test_renewals_of_many_streams_share_a_batch(engine: StorageEngine, run
 
 
 async def test_a_renewal_whose_caller_has_gone_still_answers_the_others(
-    engine: StorageEngine, running: Daemon, clock: Clock
+    engine: StoredEngine, running: Daemon, clock: Clock
 ) -> None:
     await engine.grant_lease(7, 60)
     clock.monotonic += 5
@@ -216,7 +216,7 @@ async def test_a_renewal_whose_caller_has_gone_still_answers_the_others(
 
 
 async def test_a_lease_that_is_revoked_while_its_renewal_waits_is_gone(
-    engine: StorageEngine, running: Daemon, clock: Clock
+    engine: StoredEngine, running: Daemon, clock: Clock
 ) -> None:
     await engine.grant_lease(7, 60)
     clock.monotonic += 5
@@ -230,7 +230,7 @@ async def test_a_lease_that_is_revoked_while_its_renewal_waits_is_gone(
 
 
 async def test_a_lease_is_expired_at_one_revision_however_many_keys_it_has(
-    engine: StorageEngine, running: Daemon, clock: Clock
+    engine: StoredEngine, running: Daemon, clock: Clock
 ) -> None:
     await engine.grant_lease(7, 2)
     await attach(engine, 7, *(b"%d" % number for number in range(2500)))
@@ -240,7 +240,7 @@ async def test_a_lease_is_expired_at_one_revision_however_many_keys_it_has(
 
 
 async def test_many_leases_are_expired_in_batches_between_which_others_write(
-    engine: StorageEngine, running: Daemon, clock: Clock
+    engine: StoredEngine, running: Daemon, clock: Clock
 ) -> None:
     for number in range(1, 101):
         await engine.grant_lease(number, 2)
@@ -256,7 +256,7 @@ async def test_many_leases_are_expired_in_batches_between_which_others_write(
 
 
 async def test_what_the_store_cannot_commit_at_once_is_expired_in_steps(
-    engine: StorageEngine, running: Daemon, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    engine: StoredEngine, running: Daemon, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await engine.grant_lease(7, 2)
     await attach(engine, 7, *(b"%d" % number for number in range(300)))
@@ -277,7 +277,7 @@ async def test_what_the_store_cannot_commit_at_once_is_expired_in_steps(
 
 
 async def test_a_lease_that_is_expired_in_steps_cannot_be_renewed(
-    engine: StorageEngine, running: Daemon, clock: Clock
+    engine: StoredEngine, running: Daemon, clock: Clock
 ) -> None:
     granted, _ = await engine.grant_lease(7, 2)
     await attach(engine, 7, *(b"%d" % number for number in range(20)))
@@ -467,7 +467,7 @@ async def test_what_nobody_foresaw_is_no_end(tmp_path: Path, clock: Clock, monke
 
 
 async def test_the_queue_has_one_row_a_lease_whatever_happens_to_it(
-    engine: StorageEngine, running: Daemon, clock: Clock
+    engine: StoredEngine, running: Daemon, clock: Clock
 ) -> None:
     await engine.grant_lease(7, 10)
     for _ in range(5):

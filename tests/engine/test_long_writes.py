@@ -13,7 +13,7 @@ from fetch.api.rpc_pb2 import Compare, DeleteRangeRequest, PutRequest, RangeRequ
 from fetch.chain import Link, ProceedMutation, compose
 from fetch.engine import turns
 from fetch.engine.batch import Committed, Mutation
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
 from fetch.engine.mutations import apply
 from fetch.engine.tenants import Tenants
 from tests.engine.engines import Daemon, daemon, delete, listed, operation_chain, put
@@ -44,7 +44,7 @@ class Mutations:
             if tenant == mutation.batch.layout.prefix and len(self.seen) >= KEYS // 4:
                 happened.set()
 
-    async def midway(self, engine: StorageEngine) -> None:
+    async def midway(self, engine: StoredEngine) -> None:
         """Returns when a quarter of a long write is done, and the engine has just done some of it."""
         happened = asyncio.Event()
         self.awaited.append((engine._layout.prefix, happened))
@@ -85,7 +85,7 @@ def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "time", SimpleNamespace(perf_counter=perf_counter))
 
 
-async def fill(engine: StorageEngine, keys: int = KEYS, lease: int = 0) -> None:
+async def fill(engine: StoredEngine, keys: int = KEYS, lease: int = 0) -> None:
     await asyncio.gather(*(engine.put(PutRequest(key=b"%04d" % key, lease=lease)) for key in range(keys)))
 
 
@@ -102,15 +102,15 @@ def nested(keys: range) -> TxnRequest:
     return outermost
 
 
-async def delete_range(engine: StorageEngine) -> None:
+async def delete_range(engine: StoredEngine) -> None:
     await engine.delete_range(DeleteRangeRequest(key=b"0", range_end=b"9", prev_kv=True))
 
 
-async def revoke(engine: StorageEngine) -> None:
+async def revoke(engine: StoredEngine) -> None:
     await engine.revoke_lease(LEASE)
 
 
-async def expire(engine: StorageEngine) -> None:
+async def expire(engine: StoredEngine) -> None:
     granted, *_ = await engine.find_lease(LEASE, keys=False)
     assert granted is not None
     due = granted.expires
@@ -118,23 +118,23 @@ async def expire(engine: StorageEngine) -> None:
     assert await engine.expire_leases([(LEASE, due)]) == 1
 
 
-async def put_in_one_transaction(engine: StorageEngine) -> None:
+async def put_in_one_transaction(engine: StoredEngine) -> None:
     await engine.txn(txn(range(KEYS)))
 
 
-async def put_in_many_transactions(engine: StorageEngine) -> None:
+async def put_in_many_transactions(engine: StoredEngine) -> None:
     await asyncio.gather(*(engine.txn(txn(range(first, first + 20))) for first in range(0, KEYS, 20)))
 
 
-async def put_in_nested_transactions(engine: StorageEngine) -> None:
+async def put_in_nested_transactions(engine: StoredEngine) -> None:
     await engine.txn(nested(range(KEYS)))
 
 
-async def put_one_by_one(engine: StorageEngine) -> None:
+async def put_one_by_one(engine: StoredEngine) -> None:
     await asyncio.gather(*(put(engine, b"%04d" % key) for key in range(KEYS)))
 
 
-async def fail_at_the_end(engine: StorageEngine) -> None:
+async def fail_at_the_end(engine: StoredEngine) -> None:
     request = txn(range(KEYS))
     request.success.add().request_delete_range.key = b"absent"
     request.success.add().request_put.MergeFrom(PutRequest(key=b"0000", ignore_value=True))
@@ -159,7 +159,7 @@ LONG = [
 @pytest.mark.parametrize("write", LONG)
 @pytest.mark.usefixtures("slow_clock")
 async def test_a_slice_of_mutations_is_all_that_happens_before_others_run(
-    watched: Daemon, mutations: Mutations, write: Callable[[StorageEngine], Awaitable[None]]
+    watched: Daemon, mutations: Mutations, write: Callable[[StoredEngine], Awaitable[None]]
 ) -> None:
     engine = await watched.open()
     await engine.grant_lease(LEASE, 3600)

@@ -8,7 +8,7 @@ import pytest
 
 from fetch.api.rpc_pb2 import PutRequest, RangeRequest, RequestOp, TxnRequest
 from fetch.engine.answers import range_message
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
 from fetch.engine.reads import bounds
 from fetch.services import wire
 from fetch.services.wire import framed_header, joined
@@ -19,7 +19,7 @@ EVERYTHING = RangeRequest(key=b"\x00", range_end=b"\x00")
 
 
 @pytest.fixture
-async def filled(engine: StorageEngine) -> StorageEngine:
+async def filled(engine: StoredEngine) -> StoredEngine:
     """A tenant with 5 MB."""
     for number in range(KEYS):
         await engine.put(PutRequest(key=b"%03d" % number, value=b"v" * SIZE))
@@ -34,25 +34,25 @@ def peak() -> Iterator[Callable[[], int]]:
     tracemalloc.stop()
 
 
-async def ranged(engine: StorageEngine) -> bytes:
+async def ranged(engine: StoredEngine) -> bytes:
     found = await engine.range_keys(EVERYTHING)
     answer = range_message(framed_header(engine, found.revision), found)
     return await joined(answer.parts, answer.size)
 
 
-async def by_value(engine: StorageEngine) -> bytes:
+async def by_value(engine: StoredEngine) -> bytes:
     found = await engine.range_keys(RangeRequest(key=b"\x00", range_end=b"\x00", sort_target="VALUE"))
     answer = range_message(framed_header(engine, found.revision), found)
     return await joined(answer.parts, answer.size)
 
 
-async def transacted(engine: StorageEngine) -> bytes:
+async def transacted(engine: StoredEngine) -> bytes:
     operations = [RequestOp(request_range=EVERYTHING) for _ in range(4)]
     message = (await engine.read_only_txn(TxnRequest(success=operations))).message
     return await joined(message.parts, message.size)
 
 
-async def written(engine: StorageEngine) -> bytes:
+async def written(engine: StoredEngine) -> bytes:
     """One that writes takes the same way through a batch."""
     operations = [RequestOp(request_range=EVERYTHING) for _ in range(4)]
     message = (await engine.txn(TxnRequest(success=[*operations, RequestOp(request_put={"key": b"z"})]))).message
@@ -61,7 +61,7 @@ async def written(engine: StorageEngine) -> bytes:
 
 @pytest.mark.parametrize("answered", [ranged, by_value, transacted, written])
 async def test_an_answer_holds_itself_twice_and_little_more(
-    filled: StorageEngine, peak: Callable[[], int], answered: Callable[[StorageEngine], Awaitable[bytes]]
+    filled: StoredEngine, peak: Callable[[], int], answered: Callable[[StoredEngine], Awaitable[bytes]]
 ) -> None:
     answer = await answered(filled)
     assert len(answer) >= KEYS * SIZE
@@ -70,7 +70,7 @@ async def test_an_answer_holds_itself_twice_and_little_more(
 
 @pytest.mark.parametrize("ranges", [1, 30])
 async def test_an_answer_is_of_a_bounded_number_of_pieces(
-    engine: StorageEngine, ranges: int, monkeypatch: pytest.MonkeyPatch
+    engine: StoredEngine, ranges: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To let go of them all takes no longer than others may wait."""
     monkeypatch.setattr(bounds, "MOST_PIECES", 100)
@@ -95,7 +95,7 @@ async def test_the_parts_of_a_large_answer_are_let_go_of_where_it_is_joined(
 
 
 async def test_large_answers_of_a_tenant_are_made_one_after_the_other(
-    filled: StorageEngine, peak: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    filled: StoredEngine, peak: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bounds, "LARGE_BYTES", 1_000_000)
     await filled._large_answers.acquire()  # as if one were being made
@@ -109,7 +109,7 @@ async def test_large_answers_of_a_tenant_are_made_one_after_the_other(
 
 
 async def test_a_large_answer_that_is_given_up_lets_the_next_be_made(
-    filled: StorageEngine, monkeypatch: pytest.MonkeyPatch
+    filled: StoredEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bounds, "LARGE_BYTES", 1_000_000)
     making = [asyncio.create_task(transacted(filled)) for _ in range(4)]

@@ -9,7 +9,7 @@ import pytest
 from fetch import errors
 from fetch.api.rpc_pb2 import RangeRequest, RangeResponse
 from fetch.engine import reads
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
 from fetch.engine.reads import bounds
 from tests.engine.engines import delete, listed, put
 
@@ -24,7 +24,7 @@ WRITES = 150
 class History:
     """A tenant, and the keys and values that it had at each revision."""
 
-    engine: StorageEngine
+    engine: StoredEngine
     states: dict[int, dict[bytes, bytes]] = field(default_factory=lambda: {1: {}})
 
     def at(self, revision: int, key: bytes, range_end: bytes) -> list[tuple[bytes, bytes]]:
@@ -42,13 +42,13 @@ class Write:
     range_end: bytes = b""
     value: bytes | None = None
 
-    async def carry_out(self, engine: StorageEngine) -> int:
+    async def carry_out(self, engine: StoredEngine) -> int:
         if self.value is None:
             return await delete(engine, self.key, self.range_end)
         return await put(engine, self.key, self.value)
 
 
-async def written(engine: StorageEngine, seed: int) -> History:
+async def written(engine: StoredEngine, seed: int) -> History:
     """Random puts and deletes, some of them of several keys at one revision. All wait at once, so they share commits."""
     choice = random.Random(seed)
     writes = [
@@ -70,7 +70,7 @@ async def written(engine: StorageEngine, seed: int) -> History:
 
 
 @pytest.fixture(params=range(4))
-async def history(engine: StorageEngine, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> History:
+async def history(engine: StoredEngine, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> History:
     """A tenant with a past. Every other one is read in pages that end within a key's versions, and between keys."""
     if request.param % 2:
         for name in ("PAGE", "BRIEF", "FEWEST", "COUNTED_AT_ONCE", "EVENTS_AT_ONCE", "MOST_EVENTS_COUNTED"):

@@ -8,7 +8,7 @@ import pytest
 
 from fetch import errors
 from fetch.engine.alarms import NO_SPACE
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
 from fetch.engine.layout import Layout
 from fetch.stores.transaction import all_rows
 from tests.engine.engines import Daemon, daemon, delete, put
@@ -26,7 +26,7 @@ async def small(tmp_path: Path) -> AsyncIterator[Daemon]:
 
 
 @pytest.fixture
-async def full(small: Daemon) -> StorageEngine:
+async def full(small: Daemon) -> StoredEngine:
     """A tenant that has been refused a put; it has one key."""
     engine = await small.open()
     await put(engine, b"key", b"value")
@@ -35,39 +35,39 @@ async def full(small: Daemon) -> StorageEngine:
     return engine
 
 
-async def test_a_put_that_does_not_fit_raises_the_alarm(full: StorageEngine) -> None:
+async def test_a_put_that_does_not_fit_raises_the_alarm(full: StoredEngine) -> None:
     assert (await full.status()).alarms == {NO_SPACE}
 
 
-async def test_a_put_that_does_not_fit_stores_nothing(full: StorageEngine) -> None:
+async def test_a_put_that_does_not_fit_stores_nothing(full: StoredEngine) -> None:
     status = await full.status()
     assert (status.keys, status.revision) == (1, 2)
 
 
-async def test_a_full_tenant_is_refused_every_put(full: StorageEngine) -> None:
+async def test_a_full_tenant_is_refused_every_put(full: StoredEngine) -> None:
     with pytest.raises(errors.NoSpace):
         await put(full, b"small")
 
 
-async def test_a_full_tenant_is_refused_leases(full: StorageEngine) -> None:
+async def test_a_full_tenant_is_refused_leases(full: StoredEngine) -> None:
     with pytest.raises(errors.NoSpace):
         await full.grant_lease(0, 60)
 
 
-async def test_a_full_tenant_may_delete(full: StorageEngine) -> None:
+async def test_a_full_tenant_may_delete(full: StoredEngine) -> None:
     assert await delete(full, b"key") == 3
 
 
-async def test_other_tenants_go_on(full: StorageEngine, small: Daemon) -> None:
+async def test_other_tenants_go_on(full: StoredEngine, small: Daemon) -> None:
     assert await put(await small.open("beta"), b"key") == 2
 
 
-async def test_a_tenant_without_its_alarm_may_put_what_fits(full: StorageEngine) -> None:
+async def test_a_tenant_without_its_alarm_may_put_what_fits(full: StoredEngine) -> None:
     await full.change_alarms(deactivate=frozenset({NO_SPACE}))
     assert await put(full, b"small") == 3
 
 
-async def test_the_alarm_stays_over_a_restart(full: StorageEngine, small: Daemon, tmp_path: Path) -> None:
+async def test_the_alarm_stays_over_a_restart(full: StoredEngine, small: Daemon, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
     (copy / "data.mdb").write_bytes((tmp_path / "data.mdb").read_bytes())
@@ -85,7 +85,7 @@ async def test_updates_fill_a_tenant_and_compaction_makes_room(small: Daemon) ->
     assert await put(engine, b"key", b"x" * 1000) == newest + 1
 
 
-async def update_forever(engine: StorageEngine) -> None:
+async def update_forever(engine: StoredEngine) -> None:
     while True:
         await put(engine, b"key", b"x" * 1000)
 

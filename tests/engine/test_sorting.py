@@ -10,7 +10,8 @@ import pytest
 from fetch.api.kv_pb2 import KeyValue
 from fetch.api.rpc_pb2 import RangeRequest, RangeResponse
 from fetch.engine import reads
-from fetch.engine.engine import StorageEngine
+from fetch.engine.answers import Found
+from fetch.engine.engine import StoredEngine
 from fetch.engine.reads import bounds
 from tests.engine.engines import daemon, put
 
@@ -26,7 +27,7 @@ def _pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(bounds, name, request.param)
 
 
-async def filled(engine: StorageEngine) -> list[KeyValue]:
+async def filled(engine: StoredEngine) -> list[KeyValue]:
     """Puts keys in some order, some of them more often, with few different values; what a plain list gives."""
     choice = random.Random(3)
     keys = [b"%02d" % number for number in range(KEYS)]
@@ -35,7 +36,7 @@ async def filled(engine: StorageEngine) -> list[KeyValue]:
     return kvs(await engine.range_keys(RangeRequest(key=b"0", range_end=b"\x00")))
 
 
-def kvs(found: reads.Found) -> list[KeyValue]:
+def kvs(found: Found) -> list[KeyValue]:
     return list(RangeResponse.FromString(b"".join(found.frames)).kvs)
 
 

@@ -10,13 +10,13 @@ import pytest
 
 from fetch import errors
 from fetch.engine import background
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
 from fetch.engine.watches import feed, log
 from fetch.engine.watches.feed import Watcher
 from tests.engine.engines import put, take, told, watch
 from tests.engine.suspending import SuspendingStore, daemons, stream, until
 
-Opened = tuple[SuspendingStore, StorageEngine]
+Opened = tuple[SuspendingStore, StoredEngine]
 
 
 @pytest.fixture
@@ -32,17 +32,17 @@ def store(two: list[Opened]) -> SuspendingStore:
 
 
 @pytest.fixture
-def engine(two: list[Opened]) -> StorageEngine:
+def engine(two: list[Opened]) -> StoredEngine:
     return two[0][1]
 
 
 @pytest.fixture
-def other(two: list[Opened]) -> StorageEngine:
+def other(two: list[Opened]) -> StoredEngine:
     """The same tenant in another daemon."""
     return two[1][1]
 
 
-async def hear(engine: StorageEngine, watcher: Watcher, count: int) -> list[int]:
+async def hear(engine: StoredEngine, watcher: Watcher, count: int) -> list[int]:
     """The revisions of the next events, as many as that."""
     heard: list[int] = []
     while len(heard) < count:
@@ -51,14 +51,14 @@ async def hear(engine: StorageEngine, watcher: Watcher, count: int) -> list[int]
     return heard
 
 
-async def test_a_watch_hears_what_another_daemon_writes(engine: StorageEngine, other: StorageEngine) -> None:
+async def test_a_watch_hears_what_another_daemon_writes(engine: StoredEngine, other: StoredEngine) -> None:
     watcher = await watch(engine, b"a")
     revision = await put(other, b"a")
     assert await hear(engine, watcher, 1) == [revision]
 
 
 async def test_what_others_have_written_while_nobody_looked_is_handed_on_page_by_page(
-    store: SuspendingStore, engine: StorageEngine, other: StorageEngine, monkeypatch: pytest.MonkeyPatch
+    store: SuspendingStore, engine: StoredEngine, other: StoredEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "PAGE_EVENTS", 10)
     watcher = await watch(engine, b"a")
@@ -75,7 +75,7 @@ async def test_what_others_have_written_while_nobody_looked_is_handed_on_page_by
 
 
 async def test_a_watch_that_is_registered_while_the_only_other_ends_hears(
-    store: SuspendingStore, engine: StorageEngine, other: StorageEngine
+    store: SuspendingStore, engine: StoredEngine, other: StoredEngine
 ) -> None:
     first = await watch(engine, b"a")
     registering = asyncio.create_task(watch(engine, b"b"))
@@ -88,7 +88,7 @@ async def test_a_watch_that_is_registered_while_the_only_other_ends_hears(
 
 
 async def test_nothing_follows_the_log_for_a_watch_that_is_given_up_while_it_is_registered(
-    store: SuspendingStore, engine: StorageEngine
+    store: SuspendingStore, engine: StoredEngine
 ) -> None:
     registering = asyncio.create_task(watch(engine, b"a"))
     await store.hold()
@@ -100,8 +100,8 @@ async def test_nothing_follows_the_log_for_a_watch_that_is_given_up_while_it_is_
 
 async def test_the_follower_survives_what_nobody_foresaw(
     store: SuspendingStore,
-    engine: StorageEngine,
-    other: StorageEngine,
+    engine: StoredEngine,
+    other: StoredEngine,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -114,7 +114,7 @@ async def test_the_follower_survives_what_nobody_foresaw(
 
 
 async def test_what_fails_while_a_commit_is_handed_on_costs_the_watches_nothing(
-    engine: StorageEngine, monkeypatch: pytest.MonkeyPatch
+    engine: StoredEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0)
     watchers = [await watch(engine, b"a", bytes([ord("b") + number])) for number in range(3)]
@@ -133,7 +133,7 @@ async def test_what_fails_while_a_commit_is_handed_on_costs_the_watches_nothing(
 
 
 async def test_a_watch_that_ends_while_the_log_is_read_for_it_leaves_nothing(
-    store: SuspendingStore, engine: StorageEngine
+    store: SuspendingStore, engine: StoredEngine
 ) -> None:
     start = await put(engine, b"a")
     watcher = await watch(engine, b"a", start_revision=start)
@@ -149,7 +149,7 @@ async def test_a_watch_that_ends_while_the_log_is_read_for_it_leaves_nothing(
 
 
 async def test_a_watch_is_told_when_compaction_overtakes_it_while_the_log_is_read(
-    store: SuspendingStore, engine: StorageEngine, monkeypatch: pytest.MonkeyPatch
+    store: SuspendingStore, engine: StoredEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "_ROWS", 1)
     start = await put(engine, b"a")
@@ -167,7 +167,7 @@ async def test_a_watch_is_told_when_compaction_overtakes_it_while_the_log_is_rea
 
 
 async def test_a_quiet_watch_that_is_left_behind_is_not_ended_by_a_compaction_of_what_it_has(
-    engine: StorageEngine, monkeypatch: pytest.MonkeyPatch
+    engine: StoredEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = await watch(engine, b"quiet")
     for _ in range(10):
@@ -180,7 +180,7 @@ async def test_a_quiet_watch_that_is_left_behind_is_not_ended_by_a_compaction_of
 
 
 async def test_waiting_until_the_hub_has_caught_up_ends_with_the_last_watch(
-    engine: StorageEngine, other: StorageEngine
+    engine: StoredEngine, other: StoredEngine
 ) -> None:
     watcher = await watch(engine, b"a")
     engine.watches._background.cancel("following the log")
@@ -192,7 +192,7 @@ async def test_waiting_until_the_hub_has_caught_up_ends_with_the_last_watch(
 
 
 async def test_progress_speaks_of_what_was_told_while_it_was_looked_up(
-    store: SuspendingStore, engine: StorageEngine
+    store: SuspendingStore, engine: StoredEngine
 ) -> None:
     async with stream(engine) as opened:
         await opened.create(b"a")
@@ -206,8 +206,8 @@ async def test_progress_speaks_of_what_was_told_while_it_was_looked_up(
     assert [response.header.revision for response in told] == [revision, revision]
 
 
-async def test_progress_never_speaks_of_less_than_was_told(engine: StorageEngine, other: StorageEngine) -> None:
-    async def write(daemon: StorageEngine) -> None:
+async def test_progress_never_speaks_of_less_than_was_told(engine: StoredEngine, other: StoredEngine) -> None:
+    async def write(daemon: StoredEngine) -> None:
         for _ in range(30):
             await put(daemon, b"a")
 
@@ -230,7 +230,7 @@ async def test_progress_never_speaks_of_less_than_was_told(engine: StorageEngine
 
 
 async def test_watches_from_any_revision_hear_everything_once_and_in_order(
-    engine: StorageEngine, other: StorageEngine, monkeypatch: pytest.MonkeyPatch
+    engine: StoredEngine, other: StoredEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "PAGE_EVENTS", 7)
     monkeypatch.setattr(log, "_ROWS", 5)
@@ -238,7 +238,7 @@ async def test_watches_from_any_revision_hear_everything_once_and_in_order(
     choice = random.Random(11)
     writes = 60
 
-    async def write(daemon: StorageEngine) -> None:
+    async def write(daemon: StoredEngine) -> None:
         for number in range(writes):
             await put(daemon, b"k%d" % (number % 5), b"x" * 100)
             await asyncio.sleep(0)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fetch.api.rpc_pb2 import RequestOp, TxnRequest
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
+from fetch.engine.protocol import MESSAGE_BYTES
 from fetch.engine.records import StoredEvent, frame, put_event
 from fetch.engine.watches import feed, log, replay
 from fetch.engine.watches.feed import Watcher
@@ -59,13 +60,13 @@ def counting(counted: Iterations, called: Callable[..., object]) -> Callable[...
     return call
 
 
-def listen(engine: StorageEngine, counted: Iterations, key: bytes, range_end: bytes, start: int = 0):
+def listen(engine: StoredEngine, counted: Iterations, key: bytes, range_end: bytes, start: int = 0):
     return engine.watches.register_key_watch(
         key, range_end, start, prev_kv=False, puts=True, deletes=True, listener=counted.count
     )
 
 
-def commit(engine: StorageEngine, count: int) -> int:
+def commit(engine: StoredEngine, count: int) -> int:
     """Hands on a commit of so many events, as if it had been written; its revision."""
     before = engine.watches.received
     events = []
@@ -76,7 +77,7 @@ def commit(engine: StorageEngine, count: int) -> int:
     return before + 1
 
 
-async def test_one_event_wakes_many_watchers_of_a_range_a_few_at_a_time(engine: StorageEngine) -> None:
+async def test_one_event_wakes_many_watchers_of_a_range_a_few_at_a_time(engine: StoredEngine) -> None:
     async with iterations() as counted:
         for _ in range(MANY):
             await listen(engine, counted, b"k", b"l")
@@ -86,7 +87,7 @@ async def test_one_event_wakes_many_watchers_of_a_range_a_few_at_a_time(engine: 
 
 
 async def test_one_event_goes_to_many_ranges_a_few_at_a_time(
-    engine: StorageEngine, monkeypatch: pytest.MonkeyPatch
+    engine: StoredEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with iterations() as woken, iterations() as added:
         monkeypatch.setattr(feed.Feed, "add", counting(added, feed.Feed.add))
@@ -99,7 +100,7 @@ async def test_one_event_goes_to_many_ranges_a_few_at_a_time(
 
 
 async def test_a_large_commit_is_handed_on_in_slices_and_seen_whole(
-    engine: StorageEngine, monkeypatch: pytest.MonkeyPatch
+    engine: StoredEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = await watch(engine, b"k", b"l")
     async with iterations() as added:
@@ -113,7 +114,7 @@ async def test_a_large_commit_is_handed_on_in_slices_and_seen_whole(
     assert len(await take(engine, watcher)) == 20_000
 
 
-async def test_watches_that_are_left_behind_by_a_large_commit_are_told_of_it(engine: StorageEngine) -> None:
+async def test_watches_that_are_left_behind_by_a_large_commit_are_told_of_it(engine: StoredEngine) -> None:
     watchers = [await watch(engine, b"k", b"k%d" % number) for number in range(3)]
     engine.watches._backlog.bound = 0
     puts = [RequestOp(request_put={"key": b"k%06d" % number}) for number in range(MANY)]
@@ -122,7 +123,7 @@ async def test_watches_that_are_left_behind_by_a_large_commit_are_told_of_it(eng
     assert [len(await take(engine, watcher)) for watcher in watchers] == [0, MANY, MANY]
 
 
-async def test_many_requests_on_a_stream_are_read_a_few_at_a_time(engine: StorageEngine) -> None:
+async def test_many_requests_on_a_stream_are_read_a_few_at_a_time(engine: StoredEngine) -> None:
     async with stream(engine) as opened, iterations() as read:
         opened.read = counting(read, opened.read)  # type: ignore[method-assign]
         for number in range(MANY):
@@ -132,7 +133,7 @@ async def test_many_requests_on_a_stream_are_read_a_few_at_a_time(engine: Storag
 
 
 async def test_a_stream_of_many_watches_ends_a_few_at_a_time(
-    engine: StorageEngine, monkeypatch: pytest.MonkeyPatch
+    engine: StoredEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fetch.engine.turns.SLICE_SECONDS", 0)
     async with stream(engine) as opened, iterations() as ended:
@@ -145,7 +146,7 @@ async def test_a_stream_of_many_watches_ends_a_few_at_a_time(
     assert (ended.total, ended.most < AT_ONCE) == (MANY, True)
 
 
-async def test_a_stream_of_many_watches_is_told_of_an_event_a_few_messages_at_a_time(engine: StorageEngine) -> None:
+async def test_a_stream_of_many_watches_is_told_of_an_event_a_few_messages_at_a_time(engine: StoredEngine) -> None:
     async with stream(engine) as opened, iterations() as written:
         for _ in range(MANY):
             opened.ask(b"k")
@@ -158,7 +159,7 @@ async def test_a_stream_of_many_watches_is_told_of_an_event_a_few_messages_at_a_
 
 
 async def test_a_client_that_reads_nothing_has_no_more_requests_read_than_answers_may_wait(
-    engine: StorageEngine,
+    engine: StoredEngine,
 ) -> None:
     async with stream(engine) as opened:
         opened.reads.clear()
@@ -174,12 +175,12 @@ async def test_a_client_that_reads_nothing_has_no_more_requests_read_than_answer
 
 
 @pytest.fixture
-async def opened(tmp_path: Path) -> AsyncIterator[tuple[SuspendingStore, StorageEngine]]:
+async def opened(tmp_path: Path) -> AsyncIterator[tuple[SuspendingStore, StoredEngine]]:
     async with daemons(tmp_path, 1) as (one,):
         yield one
 
 
-async def fill(engine: StorageEngine, count: int, size: int = 10) -> int:
+async def fill(engine: StoredEngine, count: int, size: int = 10) -> int:
     """Writes so many revisions; the first."""
     first = await engine.revision() + 1
     await asyncio.gather(*(put(engine, b"k%06d" % number, b"v" * size) for number in range(count)))
@@ -187,7 +188,7 @@ async def fill(engine: StorageEngine, count: int, size: int = 10) -> int:
 
 
 async def test_watches_from_the_past_read_the_log_once_for_all(
-    opened: tuple[SuspendingStore, StorageEngine],
+    opened: tuple[SuspendingStore, StoredEngine],
 ) -> None:
     store, engine = opened
     first = await fill(engine, MANY)
@@ -200,7 +201,7 @@ async def test_watches_from_the_past_read_the_log_once_for_all(
 
 
 async def test_a_watch_that_comes_later_reads_only_what_it_has_missed(
-    opened: tuple[SuspendingStore, StorageEngine],
+    opened: tuple[SuspendingStore, StoredEngine],
 ) -> None:
     store, engine = opened
     first = await fill(engine, 2 * MANY)
@@ -214,7 +215,7 @@ async def test_a_watch_that_comes_later_reads_only_what_it_has_missed(
     assert store.rows < 2.3 * MANY
 
 
-async def test_a_reader_that_is_slow_holds_up_nobody_who_is_behind_too(engine: StorageEngine) -> None:
+async def test_a_reader_that_is_slow_holds_up_nobody_who_is_behind_too(engine: StoredEngine) -> None:
     first = await fill(engine, MANY)
     counted = Iterations()
     slow = [await listen(engine, counted, b"k", b"l", first) for _ in range(10)]
@@ -226,7 +227,7 @@ async def test_a_reader_that_is_slow_holds_up_nobody_who_is_behind_too(engine: S
 
 
 async def test_what_is_held_for_those_who_are_behind_is_bounded(
-    engine: StorageEngine, monkeypatch: pytest.MonkeyPatch
+    engine: StoredEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "PAGE_BYTES", 50_000)
     monkeypatch.setattr(replay, "_MOST_BYTES", 200_000)
@@ -247,7 +248,7 @@ async def test_what_is_held_for_those_who_are_behind_is_bounded(
 # memory
 
 
-async def test_an_event_is_held_once_for_all_ranges(engine: StorageEngine) -> None:
+async def test_an_event_is_held_once_for_all_ranges(engine: StoredEngine) -> None:
     watchers = [await watch(engine, b"k", b"l%d" % number) for number in range(100)]
     for number in range(10):
         await put(engine, b"k%d" % number, b"v" * 10_000)
@@ -255,7 +256,7 @@ async def test_an_event_is_held_once_for_all_ranges(engine: StorageEngine) -> No
     assert [len(await take(engine, watcher)) for watcher in watchers] == [10] * 100
 
 
-async def test_nothing_is_held_once_everybody_has_taken_it(engine: StorageEngine) -> None:
+async def test_nothing_is_held_once_everybody_has_taken_it(engine: StoredEngine) -> None:
     watchers = [await watch(engine, b"k", b"l%d" % (number % 10)) for number in range(100)]
     await put(engine, b"k", b"v" * 10_000)
     for watcher in watchers:
@@ -264,7 +265,7 @@ async def test_nothing_is_held_once_everybody_has_taken_it(engine: StorageEngine
 
 
 async def test_what_watchers_of_one_range_are_told_is_made_once(
-    engine: StorageEngine, monkeypatch: pytest.MonkeyPatch
+    engine: StoredEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watchers = [await watch(engine, b"k", b"l") for _ in range(50)]
     await put(engine, b"k")
@@ -274,7 +275,7 @@ async def test_what_watchers_of_one_range_are_told_is_made_once(
     assert (made.total, len({id(delivery.frames[0]) for delivery in told if delivery})) == (1, 1)
 
 
-async def test_a_stream_that_is_not_read_holds_one_message(engine: StorageEngine) -> None:
+async def test_a_stream_that_is_not_read_holds_one_message(engine: StoredEngine) -> None:
     async with stream(engine) as opened:
         for _ in range(20):
             await opened.create(b"k", b"l")
@@ -282,10 +283,10 @@ async def test_a_stream_that_is_not_read_holds_one_message(engine: StorageEngine
         for _ in range(30):
             await put(engine, b"k", b"v" * 50_000)
         await until(lambda: opened.unread > 0)
-        assert opened.unread < feed.MESSAGE_BYTES + 100_000
+        assert opened.unread < MESSAGE_BYTES + 100_000
 
 
-async def test_what_freed_events_took_is_given_back_a_little_at_a_time(engine: StorageEngine) -> None:
+async def test_what_freed_events_took_is_given_back_a_little_at_a_time(engine: StoredEngine) -> None:
     watcher = await watch(engine, b"k", b"l")
     revision = commit(engine, 20_000)
     await until(lambda: engine.watches.position == revision)

@@ -5,19 +5,17 @@ pages, `ranges` answers a request, and `bounds` is how much of it there is at on
 """
 
 from fetch.engine.reads.counts import Counts
-from fetch.engine.reads.gathering import is_filtered, without_values
+from fetch.engine.reads.gathering import without_values
 from fetch.engine.reads.paging import page, pages
-from fetch.engine.reads.ranges import Found, find, find_briefly, needed
+from fetch.engine.reads.ranges import find, find_briefly, needed
 from fetch.engine.reads.view import EVERYTHING, View, lasting_view
 
 __all__ = [
     "EVERYTHING",
     "Counts",
-    "Found",
     "View",
     "find",
     "find_briefly",
-    "is_filtered",
     "lasting_view",
     "needed",
     "page",

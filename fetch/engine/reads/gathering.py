@@ -12,18 +12,9 @@ from fetch.engine.reads import bounds
 from fetch.engine.reads.counts import Counts
 from fetch.engine.reads.view import EVERYTHING, View
 from fetch.engine.records import key_of, mod_revision_of, numbers_of, value_of, without_value
+from fetch.engine.requests import is_filtered
 
 T = TypeVar("T")
-
-
-def is_filtered(request: RangeRequest) -> bool:
-    """Whether the request leaves keys out by their revisions."""
-    return bool(
-        request.min_mod_revision
-        or request.max_mod_revision
-        or request.min_create_revision
-        or request.max_create_revision
-    )
 
 
 def without_values(frames: Sequence[bytes], *, keep_lease: bool = False) -> list[bytes]:

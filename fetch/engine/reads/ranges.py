@@ -1,25 +1,13 @@
 """The answer to a range request, as etcd gives it."""
 
-from dataclasses import dataclass
-
 from fetch.api.rpc_pb2 import RangeRequest
+from fetch.engine.answers import Found
 from fetch.engine.reads import bounds
 from fetch.engine.reads.counts import Counts
-from fetch.engine.reads.gathering import Gathering, is_filtered
+from fetch.engine.reads.gathering import Gathering
 from fetch.engine.reads.paging import collect, is_one_key, pages
 from fetch.engine.reads.view import EVERYTHING, View
-
-
-@dataclass(slots=True)
-class Found:
-    """The answer to a range: its stored frames in their order, many of a large answer in one piece, how many keys the
-    range has, at what revision it was served, and the bytes of the frames."""
-
-    frames: list[bytes]
-    more: bool
-    count: int
-    revision: int
-    size: int = 0
+from fetch.engine.requests import is_filtered
 
 
 async def find(view: View, request: RangeRequest, counts: Counts) -> Found:

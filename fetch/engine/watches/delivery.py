@@ -1,25 +1,13 @@
 """What a watcher is told in one go: made of its feed's events, or taken over from another who was told the same."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
+from fetch.engine.protocol import MESSAGE_BYTES, Delivery
 from fetch.engine.records import StoredEvent
 from fetch.engine.turns import Work
-from fetch.engine.watches.feed import MESSAGE_BYTES, Feed, Joined, Watcher
+from fetch.engine.watches.feed import Feed, Joined, Watcher
 
 # what is made in one go: events, and bytes
 _FRAMED_AT_ONCE = 200
 _BYTES_AT_ONCE = 1 << 20
-
-
-@dataclass(slots=True)
-class Delivery:
-    """What a watcher has to hear: framed events, all of whole revisions, and the revision for the response's header."""
-
-    frames: Sequence[bytes]
-    events: int
-    size: int
-    revision: int
 
 
 async def framed(events: list[StoredEvent], watcher: Watcher, revision: int, work: Work | None) -> Delivery:

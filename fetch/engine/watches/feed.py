@@ -18,9 +18,6 @@ from operator import attrgetter
 
 from fetch.engine.records import StoredEvent
 
-MESSAGE_BYTES = 256 << 10
-"""What a watcher takes in one go, unless one revision is larger: what a stream that is not read holds."""
-
 BACKLOG_BYTES = 64 << 20
 """What the feeds of a tenant may hold, and a commit more for the moment that it takes to let the hindmost go."""
 
@@ -56,6 +53,11 @@ class Watcher:
     taken: int = 0
     found: bool = False
     ended: bool = False
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it reads the log."""
+        return self.feed is None and not self.ended
 
     def passes(self, event: StoredEvent) -> bool:
         """Whether the filters let the event through."""

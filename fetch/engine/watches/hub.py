@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from fetch.engine.background import Failed
 from fetch.engine.batch import Delivered
 from fetch.engine.layout import FIRST_REVISION, Layout, unpack_revision
+from fetch.engine.protocol import MESSAGE_BYTES, Delivery
 from fetch.engine.records import StoredEvent
 from fetch.engine.turns import Turns, Work
 from fetch.engine.watches.background import Background
-from fetch.engine.watches.delivery import Delivery, framed, is_long, take_from
+from fetch.engine.watches.delivery import framed, is_long, take_from
 from fetch.engine.watches.fanout import FanOut, Feeds
-from fetch.engine.watches.feed import MESSAGE_BYTES, Backlog, Watcher
+from fetch.engine.watches.feed import Backlog, Watcher
 from fetch.engine.watches.log import Log
 from fetch.engine.watches.replay import Replay
 from fetch.stores.protocol import Store
