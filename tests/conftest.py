@@ -1,4 +1,4 @@
-"""The endpoints that the contract suite runs against: real etcd, and fetch on each of its stores.
+"""The endpoints that the contract suite runs against: real etcd, fetch on each of its stores, and on none.
 
 A test that asks for `client` runs once on each. One server of each kind serves all tests: on fetch each gets a tenant
 of its own, on etcd the keyspace is emptied before each, so tests count revisions from where they start.
@@ -11,14 +11,14 @@ import pytest
 
 from tests.endpoints.client import Client
 from tests.endpoints.etcd import find_etcd
-from tests.endpoints.fetch import STORES, FetchServer
+from tests.endpoints.fetch import MEMORY, STORES, FetchServer
 from tests.endpoints.server import Endpoint, Missing, Server
 from tests.outcomes import NOT_RUN
 
 # short enough to wait for; only watches that ask for notifications notice
 PROGRESS_INTERVAL = "--watch-progress-notify-interval=300ms"
 
-ENDPOINTS = (find_etcd(), *STORES)
+ENDPOINTS = (find_etcd(), MEMORY, *STORES)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,7 +17,7 @@ from tests.endpoints.server import Endpoint, Server
 @pytest.fixture
 def restarts(endpoint: Endpoint, tmp_path: Path) -> "Restarts":
     if not endpoint.is_durable:
-        pytest.skip("the simulated cluster ends with the daemon that it is simulated in")
+        pytest.skip("what the daemon has in its own memory ends with it")
     return Restarts(endpoint, tmp_path)
 
 

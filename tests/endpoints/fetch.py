@@ -18,12 +18,16 @@ from tests.endpoints.process import Process, free_port
 from tests.endpoints.server import CHANNEL_OPTIONS, Flags, Missing
 
 SERVE = (sys.executable, "-m", "fetch", "serve")
-SERVE_SIMULATED = (sys.executable, "-m", "tests.simulation.serve", "serve")
+SERVE_SIMULATED = (sys.executable, "-m", "tests.simulation.serve", "serve", "--workers=1")
+SERVE_MEMORY = (sys.executable, "-m", "tests.endpoints.serve_memory", "serve", "--workers=1")
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """fetch on one of its stores: `embedded`, `fdb` with the cluster file, or `simulated`: a FoundationDB in memory."""
+    """fetch on one of its stores: `embedded`, `fdb` with the cluster file, or `simulated`: a FoundationDB in memory.
+
+    With `memory` it has no store, but the storage engine in memory.
+    """
 
     store: str
     cluster_file: Path | None = None
@@ -43,11 +47,11 @@ class Fetch:
     @property
     def is_durable(self) -> bool:
         """Whether data outlives the daemon."""
-        return self.store != "simulated"
+        return self.store not in ("simulated", "memory")
 
     @property
     def command(self) -> Sequence[str]:
-        return SERVE if self.is_durable else SERVE_SIMULATED
+        return {"simulated": SERVE_SIMULATED, "memory": SERVE_MEMORY}.get(self.store, SERVE)
 
     @contextmanager
     def start(self, directory: Path, flags: Flags = (), listeners: Sequence[str] = ()) -> Iterator["FetchServer"]:
@@ -77,6 +81,8 @@ class Fetch:
     def store_flags(self, directory: Path) -> list[str]:
         if self.cluster_file:
             return [f"--fdb-cluster-file={self.cluster_file}"]
+        if self.store == "memory":
+            return []
         if not self.is_durable:
             return ["--fdb-cluster-file=simulated"]
         return [f"--data-dir={directory / 'data'}"]
@@ -136,3 +142,6 @@ def _on_foundationdb() -> Fetch | Missing:
 
 STORES = (Fetch("embedded"), Fetch("simulated"), _on_foundationdb())
 """fetch on each of its stores."""
+
+MEMORY = Fetch("memory")
+"""fetch's services on the storage engine in memory."""
