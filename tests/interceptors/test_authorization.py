@@ -1,9 +1,8 @@
 """Who a caller is taken for, and for how long."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import grpc
 import pytest
@@ -12,11 +11,10 @@ from cryptography import x509
 from fetch import errors
 from fetch.chain import Call, Setup
 from fetch.config import Settings
-from fetch.engine.tenants import Tenants
+from fetch.engine.memory.engine import MemoryTenants
 from fetch.tls import certificates
 from interceptors import authorization as module
 from interceptors.authorization import Authorization
-from tests.engine.engines import daemon
 from tests.interceptors.calls import INSECURE, Identity, answer, call
 
 SETTINGS = Settings(listen_client_urls=("http://127.0.0.1:2379",), anonymous_tenant="guest")
@@ -38,13 +36,12 @@ TenantOf = Callable[[Identity, Settings], Awaitable[str]]
 
 
 @pytest.fixture
-async def tenants(tmp_path: Path) -> AsyncIterator[Tenants]:
-    async with daemon(tmp_path) as running:
-        yield running.tenants
+def tenants() -> MemoryTenants:
+    return MemoryTenants()
 
 
 @pytest.fixture
-def tenant_of(tenants: Tenants) -> TenantOf:
+def tenant_of(tenants: MemoryTenants) -> TenantOf:
     """The name of the tenant that a caller is let in as."""
 
     async def let_in(identity: Identity, settings: Settings) -> str:
@@ -72,7 +69,9 @@ async def test_a_caller_of_whom_nothing_is_known_is_nobody(tenant_of: TenantOf, 
         await tenant_of(identity, SETTINGS)
 
 
-async def test_a_caller_on_an_insecure_listener_is_nobody_where_there_is_no_anonymous_tenant(tenants: Tenants) -> None:
+async def test_a_caller_on_an_insecure_listener_is_nobody_where_there_is_no_anonymous_tenant(
+    tenants: MemoryTenants,
+) -> None:
     refusing = Authorization(Setup({}, _without_anonymous(), tenants))
     with pytest.raises(errors.EtcdError, match="no client certificate"):
         await refusing.intercept(call(identity=INSECURE), answer)
@@ -110,28 +109,26 @@ async def test_the_certificate_counts_and_not_what_grpc_says_of_it(tenant_of: Te
         await tenant_of(attacker, SETTINGS)
 
 
-async def test_only_tenants_of_the_list_are_let_in(tmp_path: Path) -> None:
-    async with daemon(tmp_path, allowed=["beta"]) as running:
-        authorization = Authorization(Setup({}, SETTINGS, running.tenants))
-        with pytest.raises(errors.EtcdError, match="not a known tenant"):
-            await authorization.intercept(call(identity=EVERYTHING), answer)
+async def test_only_tenants_of_the_list_are_let_in() -> None:
+    authorization = Authorization(Setup({}, SETTINGS, MemoryTenants(allowed=["beta"])))
+    with pytest.raises(errors.EtcdError, match="not a known tenant"):
+        await authorization.intercept(call(identity=EVERYTHING), answer)
 
 
-async def test_a_tenant_of_the_list_is_let_in(tmp_path: Path) -> None:
-    async with daemon(tmp_path, allowed=["alpha"]) as running:
-        authorization = Authorization(Setup({}, SETTINGS, running.tenants))
-        passed = await authorization.intercept(call(identity=EVERYTHING), answer)
+async def test_a_tenant_of_the_list_is_let_in() -> None:
+    authorization = Authorization(Setup({}, SETTINGS, MemoryTenants(allowed=["alpha"])))
+    passed = await authorization.intercept(call(identity=EVERYTHING), answer)
     assert passed.tenant.tenant == "alpha"
 
 
-async def test_health_is_told_to_anyone(tenants: Tenants) -> None:
+async def test_health_is_told_to_anyone(tenants: MemoryTenants) -> None:
     refusing = replace(SETTINGS, listen_client_urls=("http://127.0.0.1:2379",))
     authorization = Authorization(Setup({}, refusing, tenants))
     passed = await authorization.intercept(call("/grpc.health.v1.Health/Check", identity=EVERYTHING), answer)
     assert passed.tenant is None
 
 
-async def test_all_calls_of_a_tenant_have_one_engine(tenants: Tenants) -> None:
+async def test_all_calls_of_a_tenant_have_one_engine(tenants: MemoryTenants) -> None:
     authorization = Authorization(Setup({}, SETTINGS, tenants))
     first, second = [await authorization.intercept(call(identity=EVERYTHING), answer) for _ in range(2)]
     assert first.tenant is second.tenant
@@ -142,7 +139,9 @@ def test_authorization_needs_tenants() -> None:
         Authorization(Setup({}, SETTINGS))
 
 
-async def test_a_certificate_is_read_once_for_all_its_calls(tenants: Tenants, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_certificate_is_read_once_for_all_its_calls(
+    tenants: MemoryTenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[bytes] = []
     monkeypatch.setattr(module, "principal_of", lambda pem, kind: read.append(pem) or _principal_of(pem, kind))
     authorization = Authorization(Setup({}, SETTINGS, tenants))
@@ -154,7 +153,9 @@ async def test_a_certificate_is_read_once_for_all_its_calls(tenants: Tenants, mo
 _principal_of = module.principal_of
 
 
-async def test_the_certificates_that_are_known_are_bounded(tenants: Tenants, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_certificates_that_are_known_are_bounded(
+    tenants: MemoryTenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_MOST_PRINCIPALS", 3)
     authorization = Authorization(Setup({}, SETTINGS, tenants))
     for number in range(7):
@@ -202,7 +203,7 @@ def stream(identity: Identity, method: str = "/etcdserverpb.Watch/Watch") -> Cal
     return opened
 
 
-async def test_calls_are_refused_from_the_end_of_the_certificate_on(tenants: Tenants, clock: Clock) -> None:
+async def test_calls_are_refused_from_the_end_of_the_certificate_on(tenants: MemoryTenants, clock: Clock) -> None:
     authorization = Authorization(Setup({}, SETTINGS, tenants), clock)
     await authorization.intercept(call(identity=clock.identity), answer)
     clock.time = clock.expires
@@ -211,7 +212,7 @@ async def test_calls_are_refused_from_the_end_of_the_certificate_on(tenants: Ten
 
 
 @pytest.mark.parametrize("method", ["/etcdserverpb.KV/Range", "/grpc.health.v1.Health/Check"])
-async def test_nothing_is_served_on_an_expired_certificate(tenants: Tenants, clock: Clock, method: str) -> None:
+async def test_nothing_is_served_on_an_expired_certificate(tenants: MemoryTenants, clock: Clock, method: str) -> None:
     clock.time = clock.expires + 1
     with pytest.raises(errors.CertificateExpired):
         await Authorization(Setup({}, SETTINGS, tenants), clock).intercept(
@@ -219,7 +220,7 @@ async def test_nothing_is_served_on_an_expired_certificate(tenants: Tenants, clo
         )
 
 
-async def test_streams_end_with_the_certificate_and_clients_may_try_again(tenants: Tenants, clock: Clock) -> None:
+async def test_streams_end_with_the_certificate_and_clients_may_try_again(tenants: MemoryTenants, clock: Clock) -> None:
     handler = Waiting()
     authorization = Authorization(Setup({}, SETTINGS, tenants), clock)
     watching = asyncio.create_task(authorization.intercept(stream(clock.identity), handler))
@@ -231,7 +232,7 @@ async def test_streams_end_with_the_certificate_and_clients_may_try_again(tenant
 
 
 async def test_a_stream_goes_on_while_the_wall_clock_has_been_set_back(
-    tenants: Tenants, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    tenants: MemoryTenants, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = Waiting()
     looked = asyncio.Event()
@@ -252,7 +253,7 @@ async def test_a_stream_goes_on_while_the_wall_clock_has_been_set_back(
 
 
 async def test_all_streams_of_a_certificate_share_one_timer_which_ends_with_the_last(
-    tenants: Tenants, clock: Clock
+    tenants: MemoryTenants, clock: Clock
 ) -> None:
     handlers = [Waiting() for _ in range(5)]
     authorization = Authorization(Setup({}, SETTINGS, tenants), clock)
@@ -268,7 +269,7 @@ async def test_all_streams_of_a_certificate_share_one_timer_which_ends_with_the_
 
 
 async def test_a_stream_whose_client_hangs_up_as_the_certificate_ends_is_cancelled(
-    tenants: Tenants, clock: Clock
+    tenants: MemoryTenants, clock: Clock
 ) -> None:
     handler = Waiting()
     authorization = Authorization(Setup({}, SETTINGS, tenants), clock)
@@ -283,7 +284,7 @@ async def test_a_stream_whose_client_hangs_up_as_the_certificate_ends_is_cancell
 
 
 async def test_the_connection_of_an_expired_certificate_is_ended(
-    tenants: Tenants, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    tenants: MemoryTenants, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[str] = []
     authorization = Authorization(Setup({}, SETTINGS, tenants), clock)
