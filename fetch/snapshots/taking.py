@@ -10,12 +10,16 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
+
 from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.contents import changes_since, granted_leases, keys_compacted, raised_alarms
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
+from fetch.engine.protocol import StorageEngine
 from fetch.engine.reads import View
 from fetch.engine.records import message_of, mod_revision_of
 from fetch.engine.turns import Work
+from fetch.errors import Refused
 from fetch.snapshots import schema
 from fetch.snapshots.sorting import Sorter
 from fetch.snapshots.spool import Spool, in_thread
@@ -39,9 +43,12 @@ class Piece:
 async def take(engine: StorageEngine, directory: Path | None) -> Spool:
     """A file with the tenant at one revision; what it takes besides is in `directory` too.
 
+    :raises Refused: UNIMPLEMENTED, the engine has its contents in another form than a store's
     :raises OSError: there is no room for it, for instance
     :raises SnapshotExpired: so does the store's snapshot, twice, before all leases are read, or while it is held on to
     """
+    if not isinstance(engine, StoredEngine):
+        raise Refused(grpc.StatusCode.UNIMPLEMENTED, "etcdserver: snapshots are taken of what is in a store")
     try:
         return await engine.read_contents(lambda view, work: _write(view, work, directory))
     except SnapshotExpired:

@@ -7,14 +7,14 @@ from fetch.engine.memory.engine import MemoryEngine
 from fetch.engine.records import varint
 from fetch.errors import Refused
 from fetch.services.maintenance import Maintenance
-from tests.services.calls import unary
+from tests.services.calls import SETTINGS, unary
 
 
 async def refused_with(action: int, kind: int) -> grpc.StatusCode:
     """The code that an AlarmRequest is refused with, whose numbers the message's enums need not have."""
     request = b"\x08" + varint(action) + b"\x18" + varint(kind)
     with pytest.raises(Refused) as refused:
-        await unary(Maintenance(), "Alarm", request, MemoryEngine("alpha"))
+        await unary(Maintenance(SETTINGS), "Alarm", request, MemoryEngine("alpha"))
     return refused.value.code
 
 

@@ -19,7 +19,7 @@ from tests.services.calls import SETTINGS, streamed, unary
         (Auth(), "AuthEnable"),
         (Cluster(SETTINGS), "MemberAdd"),
         (Cluster(SETTINGS), "MemberRemove"),
-        (Maintenance(), "MoveLeader"),
+        (Maintenance(SETTINGS), "MoveLeader"),
     ],
 )
 async def test_what_is_not_served_is_refused_with_a_sentence(service: Any, method: str) -> None:
@@ -29,7 +29,7 @@ async def test_what_is_not_served_is_refused_with_a_sentence(service: Any, metho
     assert len(refused.value.text.split()) > 4
 
 
-async def test_a_snapshot_is_refused() -> None:
+async def test_a_snapshot_of_what_is_in_no_store_is_refused() -> None:
     with pytest.raises(Refused) as refused:
-        await streamed(Maintenance(), "Snapshot", b"", MemoryEngine("alpha"))
+        await streamed(Maintenance(SETTINGS), "Snapshot", b"", MemoryEngine("alpha"))
     assert refused.value.code == grpc.StatusCode.UNIMPLEMENTED

@@ -8,7 +8,7 @@ import pytest
 
 from fetch.api.kv_pb2 import KeyValue
 from fetch.api.rpc_pb2 import PutRequest, RangeRequest
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
 from fetch.engine.reads import bounds
 from fetch.engine.records import key_values
 from fetch.snapshots import schema
@@ -18,7 +18,7 @@ from tests.engine.engines import delete, put
 from tests.engine.observed import Observed, observed_engine
 from tests.snapshots.test_taking import fill, saved
 
-Opened = tuple[StorageEngine, Observed]
+Opened = tuple[StoredEngine, Observed]
 PLACES = range(1, 25, 3)
 LEASE = 42
 KEYS = 2500
@@ -39,26 +39,26 @@ async def opened(tmp_path: Path) -> AsyncIterator[Opened]:
         yield engine, store
 
 
-async def change(engine: StorageEngine) -> None:
+async def change(engine: StoredEngine) -> None:
     await put(engine, b"000001", b"4")
     await put(engine, b"new", b"4")
     await delete(engine, b"000002")
 
 
-async def revoke(engine: StorageEngine) -> None:
+async def revoke(engine: StoredEngine) -> None:
     await engine.revoke_lease(LEASE)
 
 
-async def compact(engine: StorageEngine) -> None:
+async def compact(engine: StoredEngine) -> None:
     await change(engine)
     await engine.compact(await engine.revision(), physical=True)
 
 
-async def expire(_: StorageEngine) -> None:
+async def expire(_: StoredEngine) -> None:
     raise SnapshotExpired
 
 
-async def expire_and_change(engine: StorageEngine) -> None:
+async def expire_and_change(engine: StoredEngine) -> None:
     await change(engine)
     raise SnapshotExpired
 
@@ -72,7 +72,7 @@ async def test_a_snapshot_that_is_interrupted_is_of_one_revision(
     monkeypatch: pytest.MonkeyPatch,
     place: int,
     renewing: bool,
-    happens: Callable[[StorageEngine], Awaitable[None]],
+    happens: Callable[[StoredEngine], Awaitable[None]],
 ) -> None:
     engine, store = opened
     if renewing:
@@ -91,7 +91,7 @@ async def test_a_snapshot_that_is_interrupted_is_of_one_revision(
     assert told(path) in (before, after)
 
 
-async def state(engine: StorageEngine) -> tuple[dict[bytes, KeyValue], list[int]]:
+async def state(engine: StoredEngine) -> tuple[dict[bytes, KeyValue], list[int]]:
     """The keys and leases that there are."""
     found = await engine.range_keys(RangeRequest(key=b"\x00", range_end=b"\x00"))
     return {kv.key: kv for kv in key_values(found.frames)}, (await engine.leases())[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fetch.api.rpc_pb2 import DeleteRangeRequest, PutRequest, RequestOp, TxnRequest
-from fetch.engine.engine import StorageEngine
+from fetch.engine.engine import StoredEngine
 from fetch.engine.turns import Turns
 from fetch.snapshots import schema
 from fetch.snapshots.reader import FileReader
@@ -21,13 +21,13 @@ MEBIBYTE = 1 << 20
 KEYS = 100_000
 
 
-async def fill(engine: StorageEngine, keys: int, value: bytes) -> None:
+async def fill(engine: StoredEngine, keys: int, value: bytes) -> None:
     for begin in range(0, keys, 1000):
         puts = [PutRequest(key=b"%06d" % number, value=value) for number in range(begin, min(begin + 1000, keys))]
         await engine.txn(TxnRequest(success=[RequestOp(request_put=it) for it in puts]))
 
 
-async def saved(engine: StorageEngine, directory: Path) -> Path:
+async def saved(engine: StoredEngine, directory: Path) -> Path:
     """Takes a snapshot and writes it to a file."""
     path = directory / "snapshot"
     with await take(engine, directory) as spool, path.open("wb") as file:
@@ -37,12 +37,12 @@ async def saved(engine: StorageEngine, directory: Path) -> Path:
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[StorageEngine]:
+async def engine(tmp_path: Path) -> AsyncIterator[StoredEngine]:
     async with daemon(tmp_path / "data") as running:
         yield await running.open()
 
 
-async def test_a_snapshot_of_many_keys_takes_little_memory(engine: StorageEngine, tmp_path: Path) -> None:
+async def test_a_snapshot_of_many_keys_takes_little_memory(engine: StoredEngine, tmp_path: Path) -> None:
     await fill(engine, KEYS, b"v" * 300)
     await fill(engine, KEYS // 10, b"w" * 300)
     await engine.compact(await engine.revision(), physical=True)
@@ -56,7 +56,7 @@ async def test_a_snapshot_of_many_keys_takes_little_memory(engine: StorageEngine
     assert peak < 20 * MEBIBYTE
 
 
-async def test_keys_lie_in_the_order_of_their_revisions(engine: StorageEngine, tmp_path: Path) -> None:
+async def test_keys_lie_in_the_order_of_their_revisions(engine: StoredEngine, tmp_path: Path) -> None:
     for number in range(3000):
         await put(engine, b"%04d" % (number * 7 % 1000))
     await engine.compact(await engine.revision() - 10, physical=True)
@@ -93,7 +93,7 @@ async def test_a_snapshot_that_compaction_overtakes_begins_anew(tmp_path: Path) 
         assert await engine.read_contents(read) == 2
 
 
-async def test_others_are_served_while_a_snapshot_is_taken(engine: StorageEngine, tmp_path: Path) -> None:
+async def test_others_are_served_while_a_snapshot_is_taken(engine: StoredEngine, tmp_path: Path) -> None:
     await fill(engine, 20_000, b"v" * 100)
     await engine.compact(await engine.revision(), physical=True)
     taking = asyncio.create_task(saved(engine, tmp_path))
@@ -104,7 +104,7 @@ async def test_others_are_served_while_a_snapshot_is_taken(engine: StorageEngine
     assert len(revisions) > 10
 
 
-async def test_a_snapshot_that_is_given_up_leaves_nothing_behind(engine: StorageEngine, tmp_path: Path) -> None:
+async def test_a_snapshot_that_is_given_up_leaves_nothing_behind(engine: StoredEngine, tmp_path: Path) -> None:
     await fill(engine, 5000, b"v" * 100)
     (tmp_path / "spools").mkdir()
     taking = asyncio.create_task(take(engine, tmp_path / "spools"))
@@ -115,7 +115,7 @@ async def test_a_snapshot_that_is_given_up_leaves_nothing_behind(engine: Storage
     assert list((tmp_path / "spools").iterdir()) == []
 
 
-async def test_a_deleted_key_is_gone_behind_the_compacted_revision(engine: StorageEngine, tmp_path: Path) -> None:
+async def test_a_deleted_key_is_gone_behind_the_compacted_revision(engine: StoredEngine, tmp_path: Path) -> None:
     await put(engine, b"a")
     await engine.delete_range(DeleteRangeRequest(key=b"a"))
     await engine.compact(await put(engine, b"b"), physical=True)
