@@ -38,7 +38,9 @@ _NAMED = 5
 _END_SECONDS = 10.0
 _TELL_SECONDS = 60.0
 
-_CLIENTS_SEE = ("tests/contract", "tests/property", "--without-etcd")
+# the models of a store and of an engine are alike below every transport: they are tested on the one there always is
+_AGAIN = ("--without-etcd", "--without-models")
+_CLIENTS_SEE = ("tests/contract", "tests/property", *_AGAIN)
 """What is worth repeating with two workers, which share listeners and store."""
 
 
@@ -72,7 +74,7 @@ PARTS = (
     Part("types", ("-m", "mypy")),
     Part("simulation", ("-m", "tests.simulation", "0", "200")),
     _pytest("grpcio", "--ignore=tests/kube", transport="grpcio"),
-    _pytest("native", "--ignore=tests/kube", "--without-etcd", transport="native"),
+    _pytest("native", "--ignore=tests/kube", *_AGAIN, transport="native"),
     _pytest("transport", "-c", "transport/pyproject.toml", "--timeout=300", "transport/tests", transport="native"),
     _pytest("grpcio-workers", *_CLIENTS_SEE, transport="grpcio", workers=2),
     _pytest("native-workers", *_CLIENTS_SEE, transport="native", workers=2),

@@ -23,6 +23,7 @@ ENDPOINTS = (find_etcd(), MEMORY, *STORES)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--without-etcd", action="store_true", help="leave out what etcd alone does, but not comparisons")
+    parser.addoption("--without-models", action="store_true", help="leave out fetch on a model: of a store, an engine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,8 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out the tests of endpoints that are not there, and those of etcd where it is not asked for."""
-    unwanted = ENDPOINTS[:1] if config.getoption("--without-etcd") else ()
+    """Leaves out the tests of endpoints that are not there, and those of others where they are not asked for."""
+    unwanted = list(ENDPOINTS[:1]) if config.getoption("--without-etcd") else []
+    if config.getoption("--without-models"):
+        unwanted += [it for it in ENDPOINTS[1:] if not isinstance(it, Missing) and not it.is_durable]
     run: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
