@@ -1,5 +1,6 @@
 """`python -m tests` runs every part, ends, and says what came of them."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,12 @@ Run = Callable[..., tuple[int, list[str]]]
 GOOD = Part("good", ("-c", "pass"))
 BAD = Part("bad", ("-c", "import sys; sys.exit('this is why')"))
 HANGING = Part("hanging", ("-c", "import threading; threading.Event().wait()"))
+
+
+@pytest.fixture(autouse=True)
+def _keeps_no_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs of parts that failed on purpose go with the test."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture
