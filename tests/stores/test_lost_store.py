@@ -101,11 +101,10 @@ def health_reason(metrics: str) -> str:
 def wait_for(client: Client, status: int) -> None:
     """Returns when health has this status."""
     deadline = time.monotonic() + SECONDS
-    with client.open_stream(
-        "/grpc.health.v1.Health/Watch", health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
-    ) as stream:
-        stream.send(health_pb2.HealthCheckRequest())
-        while stream.receive().status != status:
+    with client.begin_stream(
+        "/grpc.health.v1.Health/Watch", health_pb2.HealthCheckRequest(), health_pb2.HealthCheckResponse
+    ) as answers:
+        while next(answers).status != status:
             assert time.monotonic() < deadline
 
 
