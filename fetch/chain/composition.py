@@ -56,6 +56,9 @@ async def _serve(answer: Proceed, call: Call) -> Any:
     try:
         return await answer(call)
     except (errors.EtcdError, DecodeError, StoreUnavailable, StoreFull) as error:
+        # the traceback leads to all that was read for the answer, half a GiB at worst, and what `abort` raises leads to
+        # the error from within a cycle, which only the garbage collector would find
+        error.__traceback__ = error.__context__ = error.__cause__ = None
         await call.context.abort(*status_of(error))
     except grpc.aio.AbortError:
         raise  # the call has its status

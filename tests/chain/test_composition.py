@@ -1,6 +1,8 @@
 """What a call meets on its way through a chain of fetch's own interceptors."""
 
+import gc
 import re
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -223,3 +225,26 @@ async def test_what_nobody_foresaw_is_told_to_the_log_and_not_to_the_client(
     (record,) = [record for record in caplog.records if said[1] in record.getMessage()]
     assert record.exc_info is not None
     assert "of-another-tenant" in str(record.exc_info[1])
+
+
+class Held:
+    """What a call has read."""
+
+
+async def test_a_refused_call_lets_go_of_what_it_held_without_the_garbage_collector() -> None:
+    held: list[weakref.ref[Held]] = []
+
+    class Reads:
+        async def intercept(self, call: Call, proceed: Proceed) -> Any:
+            read = Held()
+            held.append(weakref.ref(read))
+            raise errors.ResponseTooLarge
+
+    gc.disable()
+    try:
+        async with serving([link(Reads())]) as caller:
+            for _ in range(3):
+                await refusal(caller, "echo")
+            assert [it() for it in held[:2]] == [None, None]
+    finally:
+        gc.enable()
