@@ -14,10 +14,13 @@ DELETE_RANGE = b"\x1a"
 TXN = b"\x22"
 """The fields of ResponseOp."""
 
-_SUCCEEDED = b"\x10\x01"
-_RESPONSES = b"\x1a"
+SUCCEEDED = b"\x10\x01"
+RESPONSES = b"\x1a"
+"""Of TxnResponse."""
+
+COUNT = b"\x20"
 _MORE = b"\x18\x01"
-_COUNT = b"\x20"
+"""Of RangeResponse."""
 
 
 @dataclass(slots=True)
@@ -47,7 +50,7 @@ class Message:
     def respond(self, kind: bytes, message: "Message") -> None:
         """Adds to a TxnResponse what one of its operations answers; `kind` is the field of ResponseOp."""
         length = varint(message.size)
-        self.append(_RESPONSES + varint(len(kind) + len(length) + message.size) + kind + length)
+        self.append(RESPONSES + varint(len(kind) + len(length) + message.size) + kind + length)
         self.parts += message.parts
         self.size += message.size
 
@@ -69,11 +72,11 @@ def revision_header(revision: int) -> bytes:
 
 def txn_message(*, succeeded: bool, header: bytes = b"") -> Message:
     """A TxnResponse that nothing has been answered to yet."""
-    begin = header + (_SUCCEEDED if succeeded else b"")
+    begin = header + (SUCCEEDED if succeeded else b"")
     return Message([begin], len(begin))
 
 
 def range_message(header: bytes, found: Found) -> Message:
     """A RangeResponse: a header, stored frames as they are, and the two numbers behind them."""
-    end = (_MORE if found.more else b"") + (_COUNT + varint(found.count) if found.count else b"")
+    end = (_MORE if found.more else b"") + (COUNT + varint(found.count) if found.count else b"")
     return Message([header, *found.frames, end], len(header) + found.size + len(end))

@@ -18,7 +18,7 @@ from fetch.api.rpc_pb2 import (
 from fetch.chain import Call
 from fetch.chain.parsing import parse_txn
 from fetch.config import Settings
-from fetch.engine.answers import Found, range_message
+from fetch.engine.answers import COUNT, DELETE_RANGE, PUT, RANGE, RESPONSES, SUCCEEDED, Found, range_message
 from fetch.engine.protocol import Outcome, StorageEngine
 from fetch.engine.records import varint
 from fetch.engine.requests import is_filtered, is_read_only
@@ -29,15 +29,10 @@ from fetch.services.wire import fill, framed_header, joined, tenant_of
 _SHORT = 1 << 10
 """A transaction of so many bytes is checked within a few hundred microseconds."""
 
-# tags and whole fields of TxnResponse, ResponseOp, RangeResponse and DeleteRangeResponse
-_SUCCEEDED = b"\x10\x01"
-_RESPONSES = b"\x1a"
-_RANGE = b"\x0a"
-_PUT = b"\x12"
-_DELETE = b"\x1a"
-_COUNT = b"\x20"
-_ONE_FOUND = _COUNT + b"\x01"
+# whole fields of RangeResponse and DeleteRangeResponse, and the one field of RangeStreamResponse
+_ONE_FOUND = COUNT + b"\x01"
 _ONE_DELETED = b"\x10\x01"
+_STREAMED = b"\x0a"
 
 
 class KV:
@@ -76,7 +71,7 @@ class KV:
             return header if got.current is None else header + got.current + _ONE_FOUND
         if message.count_only:
             count, revision = await engine.count_keys(message.key, message.range_end, message.revision)
-            return framed_header(engine, revision) + (_COUNT + varint(count) if count else b"")
+            return framed_header(engine, revision) + (COUNT + varint(count) if count else b"")
         found = await engine.range_keys(message)
         header = framed_header(engine, found.revision)
         answer = range_message(header, found)
@@ -94,7 +89,7 @@ class KV:
             more, count = (piece.more, piece.count) if piece.last else (False, 0)
             found = Found(piece.frames, more, count, piece.revision, sum(map(len, piece.frames)))
             answer = range_message(header, found)
-            await call.write(b"".join([_RANGE, varint(answer.size), *answer.parts]))
+            await call.write(b"".join([_STREAMED, varint(answer.size), *answer.parts]))
 
     async def put(self, request: bytes, call: Call) -> bytes:
         """Put."""
@@ -125,18 +120,20 @@ class KV:
                 check_size(request, message, self._most_bytes)
                 put = message.success[0].request_put
                 outcome = await engine.create_if_absent(put.key, put.value, put.lease)
-                return _outcome(engine, message, outcome, _PUT, b"")
+                return _outcome(engine, message, outcome, PUT, b"")
             case "update":
                 check_size(request, message, self._most_bytes)
                 put = message.success[0].request_put
                 revision = message.compare[0].mod_revision
                 outcome = await engine.update_at_revision(put.key, revision, put.value, put.lease)
-                return _outcome(engine, message, outcome, _PUT, b"")
+                return _outcome(engine, message, outcome, PUT, b"")
             case "delete":
                 check_size(request, message, self._most_bytes)
                 compare = message.compare[0]
                 outcome = await engine.delete_key(compare.key, compare.mod_revision)
-                return _outcome(engine, message, outcome, _DELETE, b"" if outcome.current is None else _ONE_DELETED)
+                return _outcome(
+                    engine, message, outcome, DELETE_RANGE, b"" if outcome.current is None else _ONE_DELETED
+                )
         async with (
             engine.turns.short(engine.tenant) if len(request) <= _SHORT else engine.turns.work(engine.tenant) as work
         ):
@@ -173,11 +170,11 @@ def _outcome(engine: StorageEngine, request: TxnRequest, outcome: Outcome, field
     nested = b"\x0a" + varint(len(revision)) + revision
     if outcome.succeeded:
         inner = nested + behind
-        return header + _SUCCEEDED + _framed(_RESPONSES, _framed(field, inner))
+        return header + SUCCEEDED + _framed(RESPONSES, _framed(field, inner))
     if not request.failure:
         return header
     inner = nested if outcome.current is None else nested + outcome.current + _ONE_FOUND
-    return header + _framed(_RESPONSES, _framed(_RANGE, inner))
+    return header + _framed(RESPONSES, _framed(RANGE, inner))
 
 
 def _framed(field: bytes, message: bytes) -> bytes:
