@@ -200,10 +200,15 @@ def _tenants(settings: Settings, store: Store, mutate: Mutate, observation: Obse
     by_workers = settings.workers > 1 and not settings.fdb_cluster_file
     served = ServedTime(store, workers=these_workers()) if by_workers else None
     quota = _quota(settings)
-    tenants = Tenants(store, quota, settings.tenants, mutate, observation.report, observation.failed, served)
+    tenants = Tenants(store, quota, _allowed(settings), mutate, observation.report, observation.failed, served)
     tenants.most_response_bytes = settings.max_response_bytes
     observation.watch_over(tenants, quota)
     return tenants
+
+
+def _allowed(settings: Settings) -> frozenset[str] | None:
+    """The only tenants there may be; None: any. Administrators have keyspaces too."""
+    return None if settings.tenants is None else frozenset((*settings.tenants, *settings.admin_principals))
 
 
 def _quota(settings: Settings) -> int:

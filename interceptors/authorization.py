@@ -4,10 +4,14 @@ mTLS has verified the certificate by the time a call comes here. The principal i
 `--principal` the URI or the DNS name among its subject alternative names; a certificate with several of them has none.
 On an http:// listener there is no certificate, and the configured anonymous tenant is the caller's.
 
+A principal of `--admin-principals` is an administrator, as `call.administrator` tells. It has a keyspace as tenants
+have, and looks after them by the services that ask for an administrator.
+
 A connection's rights end with its certificate: from then on its calls are refused with UNAVAILABLE, its streams end so,
 and it is closed, so that clients connect anew and TLS looks at the certificate that they have then.
 
-Settings: none. `--principal` says what names the tenant, `--anonymous-tenant` who is on http:// listeners.
+Settings: none. `--principal` says what names the tenant, `--anonymous-tenant` who is on http:// listeners, and
+`--admin-principals` who are administrators.
 """
 
 import math
@@ -33,7 +37,8 @@ _LARGEST_CERTIFICATE = 16 << 10
 
 
 class Authorization:
-    """Sets `call.tenant`, or refuses the call: PERMISSION_DENIED, or UNAVAILABLE once the certificate has expired."""
+    """Sets `call.tenant` and `call.administrator`, or refuses the call: PERMISSION_DENIED, or UNAVAILABLE once the
+    certificate has expired."""
 
     def __init__(self, setup: Setup, now: Callable[[], float] = time.time) -> None:
         if setup.tenants is None:
@@ -42,6 +47,7 @@ class Authorization:
         anonymous = setup.settings.anonymous_tenant
         self._anonymous = Principal(anonymous or "", math.inf, "" if anonymous else "no client certificate")
         self._kind = setup.settings.principal
+        self._administrators = frozenset(setup.settings.admin_principals)
         self._principals: dict[bytes, Principal] = {}
         self._now = now
         self._expiry = Expiry(now)
@@ -58,6 +64,7 @@ class Authorization:
         if not call.method.startswith(_WITHOUT_TENANT):
             # should the certificate end while its tenant is opened, the call has still begun before
             call.tenant = self._tenants.get(principal.name) or await self._open(principal)
+            call.administrator = principal.name in self._administrators
         if not call.response_streaming or principal.expires == math.inf:
             return await proceed(call)
         try:

@@ -15,10 +15,11 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[misc]  # grpcio's class is
 
     `method` is the full method name, `request` the message as raw bytes, empty where it is a stream of them, which
     `request_streaming` tells; `response_streaming` tells whether the answers are one. `authorization` sets
-    `tenant`, `classification` sets `kind` and `message` (the request, parsed).
+    `tenant` and `administrator`, `classification` sets `kind` and `message` (the request, parsed).
     """
 
     __slots__ = (
+        "administrator",
         "context",
         "kind",
         "message",
@@ -36,6 +37,7 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[misc]  # grpcio's class is
         self.request_streaming = False
         self.response_streaming = False
         self.tenant: StorageEngine | None = None
+        self.administrator = False
         self.kind = ""
         self.message: Any = None
 
@@ -47,7 +49,8 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[misc]  # grpcio's class is
     def take_over(self, call: "Call") -> None:
         """Takes over what is known of another call: for one that stands in for it."""
         self.request_streaming, self.response_streaming = call.request_streaming, call.response_streaming
-        self.tenant, self.kind, self.message = call.tenant, call.kind, call.message
+        self.tenant, self.administrator = call.tenant, call.administrator
+        self.kind, self.message = call.kind, call.message
 
     async def read(self) -> Any:
         """The next message of the client's stream, `grpc.aio.EOF` behind the last."""

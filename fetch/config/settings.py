@@ -62,6 +62,9 @@ class Settings:
     tenants: tuple[str, ...] | None = setting(
         None, "the only tenants there may be", NAMES, "any, each made at its first use"
     )
+    admin_principals: tuple[str, ...] = setting(
+        (), "the principals that look after tenants, and are let in whatever tenants there may be", NAMES, "nobody"
+    )
     interceptors: tuple[str, ...] = setting(
         REQUEST_CHAIN.names, "the request chain, outermost first, or changes to it: +NAME, -NAME", CHAIN
     )
@@ -105,6 +108,13 @@ class Settings:
             _check_tenant("anonymous_tenant", self.anonymous_tenant)
         for tenant in self.tenants or ():
             _check_tenant("tenants", tenant)
+        for administrator in self.admin_principals:
+            _check_tenant("admin_principals", administrator)
+        if self.anonymous_tenant in self.admin_principals:
+            raise SettingsError(
+                f"--anonymous-tenant: {self.anonymous_tenant} is among --admin-principals, "
+                "so everybody on http:// listeners would be an administrator"
+            )
         if any(url.startswith("http://") for url in self.listen_client_urls) and self.anonymous_tenant is None:
             raise SettingsError("an http:// listener needs --anonymous-tenant NAME: whose tenant its callers are")
         self._resolve_chain("interceptors", REQUEST_CHAIN)

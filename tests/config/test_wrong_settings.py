@@ -80,10 +80,22 @@ def test_a_choice_that_there_is_not_is_named_with_those_there_are(tls: dict[str,
 
 @pytest.mark.parametrize(
     ("flag", "value"),
-    [("anonymous_tenant", ""), ("anonymous_tenant", "a b"), ("tenants", "alpha,b*"), ("tenants", "é")],
+    [
+        ("anonymous_tenant", ""),
+        ("anonymous_tenant", "a b"),
+        ("tenants", "alpha,b*"),
+        ("tenants", "é"),
+        ("admin_principals", "a b"),
+    ],
 )
 def test_an_invalid_tenant_name_is_named_with_its_flag(tls: dict[str, str], flag: str, value: str) -> None:
     assert f"--{flag.replace('_', '-')}" in refusal({**tls, flag: value})
+
+
+def test_nobody_without_a_certificate_can_be_made_an_administrator(tls: dict[str, str]) -> None:
+    sentence = refusal({**tls, "admin_principals": "root,guest", "anonymous_tenant": "guest"})
+    assert "--admin-principals" in sentence
+    assert "--anonymous-tenant" in sentence
 
 
 @pytest.mark.parametrize("flag", ["cert_file", "key_file", "trusted_ca_file"])

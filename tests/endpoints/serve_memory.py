@@ -30,7 +30,7 @@ class _NeverLost:
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings, worker: int = 0) -> AsyncIterator[_NeverLost]:
-    tenants = MemoryTenants(server._quota(settings), settings.tenants)
+    tenants = MemoryTenants(server._quota(settings), server._allowed(settings))
     instruments = Instruments(settings.metrics_tenants)
     links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, tenants, instruments)
     health, streams = Health(), Streams()

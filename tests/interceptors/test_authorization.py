@@ -121,6 +121,28 @@ async def test_a_tenant_of_the_list_is_let_in() -> None:
     assert passed.tenant.tenant == "alpha"
 
 
+async def test_a_principal_of_the_list_is_an_administrator(tenants: MemoryTenants) -> None:
+    authorization = Authorization(Setup({}, replace(SETTINGS, admin_principals=("alpha",)), tenants))
+    assert (await authorization.intercept(call(identity=EVERYTHING), answer)).administrator
+
+
+@pytest.mark.parametrize("name", ["alpha.example", "Alpha", "alph", "beta"])
+async def test_nobody_else_is_an_administrator(tenants: MemoryTenants, name: str) -> None:
+    authorization = Authorization(Setup({}, replace(SETTINGS, admin_principals=("alpha", "beta/")), tenants))
+    assert not (await authorization.intercept(call(identity=identity_of(name)), answer)).administrator
+
+
+async def test_an_administrators_name_of_another_sort_makes_no_administrator(tenants: MemoryTenants) -> None:
+    settings = replace(SETTINGS, principal="san-dns", admin_principals=("alpha",))
+    passed = await Authorization(Setup({}, settings, tenants)).intercept(call(identity=EVERYTHING), answer)
+    assert (passed.tenant.tenant, passed.administrator) == ("gamma.example", False)
+
+
+async def test_an_administrator_has_a_keyspace_of_its_own(tenants: MemoryTenants) -> None:
+    authorization = Authorization(Setup({}, replace(SETTINGS, admin_principals=("alpha",)), tenants))
+    assert (await authorization.intercept(call(identity=EVERYTHING), answer)).tenant.tenant == "alpha"
+
+
 async def test_health_is_told_to_anyone(tenants: MemoryTenants) -> None:
     refusing = replace(SETTINGS, listen_client_urls=("http://127.0.0.1:2379",))
     authorization = Authorization(Setup({}, refusing, tenants))
