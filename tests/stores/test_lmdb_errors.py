@@ -131,14 +131,14 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 async def test_one_that_meets_an_error_of_its_own_does_not_fail_those_it_was_to_be_committed_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    apply = embedded._apply
+    apply = embedded.apply
 
     def apply_all_but_one(transaction: Transaction, writer: lmdb.Transaction) -> bool:
         if b"\x02bad" in transaction.writes:
             raise lmdb.CorruptedError
         return apply(transaction, writer)
 
-    monkeypatch.setattr(embedded, "_apply", apply_all_but_one)
+    monkeypatch.setattr(embedded, "apply", apply_all_but_one)
     store = LmdbStore(tmp_path)
     keys = [b"\x02%d" % number for number in range(10)]
     writes = [write(store, {key: b"1"}) for key in (*keys[:5], b"\x02bad", *keys[5:])]

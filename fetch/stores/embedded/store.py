@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import queue
 import struct
 import threading
 import time
@@ -24,7 +23,7 @@ from typing import TypeVar
 
 import lmdb
 
-from fetch.stores.embedded import longkeys
+from fetch.stores.embedded.commits import Commit, Queue, apply, groups
 from fetch.stores.embedded.directory import DataDirectory
 from fetch.stores.embedded.environment import open_environment
 from fetch.stores.embedded.errors import as_store_error
@@ -83,7 +82,7 @@ class LmdbStore:
         self._commit_failed = False
         self._complained = -_COMPLAINTS_APART_SECONDS
         self._committing_since: float | None = None
-        self._commits: queue.SimpleQueue[_Commit | None] = queue.SimpleQueue()
+        self._commits: Queue = Queue()
         self._writer = threading.Thread(target=self._write, name="lmdb-writer", daemon=True)
         self._writer.start()
 
@@ -124,7 +123,7 @@ class LmdbStore:
                 return result
             if not self._writer.is_alive():
                 raise StoreUnavailable("the store is closed")
-            commit = _Commit(transaction, self._loop.create_future())
+            commit = Commit(transaction, self._loop.create_future())
             self._commits.put(commit)
             if await commit.done:
                 return result
@@ -213,30 +212,22 @@ class LmdbStore:
             self._losing.set_result(failure)
 
     def _write(self) -> None:
-        """The writer thread: everything that waits goes into one commit."""
-        while (commit := self._commits.get()) is not None:
-            group = [commit]
-            closing = False
-            with contextlib.suppress(queue.Empty):
-                while (commit := self._commits.get_nowait()) is not None:
-                    group.append(commit)
-                closing = True
+        """The writer thread: commits one group after the other."""
+        for group in groups(self._commits):
             self._committing_since = time.monotonic()
             outcomes = self._commit(group)
             self._committing_since = None
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._answer, group, outcomes)
-            if closing:
-                return
-            del commit, group, outcomes  # it may be long until the next one, and they may be large
+            del group, outcomes  # it may be long until the next one, and they may be large
 
-    def _commit(self, group: "Sequence[_Commit]") -> "list[_Outcome]":
+    def _commit(self, group: Sequence[Commit]) -> "list[_Outcome]":
         """Commits the group; for each whether it met no conflict, or the error that it met."""
         if self._lost is not None:
             return [self._lost] * len(group)
         try:
             with self._environment.begin(write=True) as writer:
-                outcomes: list[_Outcome] = [_apply(commit.transaction, writer) for commit in group]
+                outcomes: list[_Outcome] = [apply(commit.transaction, writer) for commit in group]
         except Exception as error:  # noqa: BLE001  whatever it is, the callers learn of it, and the thread lives on
             failure = self._failed(error)
             # LMDB reports a write that a full disk has cut short as an input/output error
@@ -269,7 +260,7 @@ class LmdbStore:
             self._complained = now
             logger.error("a commit of %d transactions failed: %s: %s", transactions, type(failure).__name__, failure)
 
-    def _is_full(self, group: "Sequence[_Commit]") -> bool:
+    def _is_full(self, group: Sequence[Commit]) -> bool:
         """Whether the disk has no room for what the group writes."""
         try:
             disk = os.statvfs(self._directory.path)
@@ -278,7 +269,7 @@ class LmdbStore:
         size = sum(len(value or b"") for commit in group for value in commit.transaction.writes.values())
         return disk.f_bavail * disk.f_frsize < _SPARE_BYTES + size * _WRITE_AMPLIFICATION
 
-    def _answer(self, group: "list[_Commit]", outcomes: "list[_Outcome]") -> None:
+    def _answer(self, group: list[Commit], outcomes: "list[_Outcome]") -> None:
         for commit, outcome in zip(group, outcomes, strict=True):
             # nobody waits where the caller was cancelled meanwhile; those who follow the store hear of it all the same
             waits = not commit.done.done()
@@ -303,30 +294,7 @@ class LmdbStore:
                     waiter.set_result(None)
 
 
-class _Commit:
-    __slots__ = ("done", "transaction")
-
-    def __init__(self, transaction: Transaction, done: asyncio.Future[bool]) -> None:
-        self.transaction = transaction
-        self.done = done
-
-
 _Outcome = bool | Exception
-
-
-def _apply(transaction: Transaction, writer: lmdb.Transaction) -> bool:
-    """Applies the writes, unless a key that the transaction relies on has changed."""
-    for key, value in transaction.conflicts.items():
-        if longkeys.get(writer, key) != value:
-            return False
-    for begin, end in transaction.cleared:
-        longkeys.clear_range(writer, begin, end)
-    for key, value in transaction.writes.items():
-        if value is None:
-            longkeys.delete(writer, key)
-        else:
-            longkeys.put(writer, key, value)
-    return True
 
 
 async def _touch(transaction: Transaction) -> None:
