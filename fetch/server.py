@@ -5,7 +5,7 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from fetch import chain
@@ -16,8 +16,10 @@ from fetch.engine.batch import Mutate
 from fetch.engine.mutations import apply
 from fetch.engine.served import ServedTime, these_workers
 from fetch.engine.tenants import Tenants
+from fetch.http import pages
+from fetch.http.answers import Page
+from fetch.http.application import Application
 from fetch.http.listener import Listener
-from fetch.http.pages import pages
 from fetch.observation import event_loop
 from fetch.observation.engines import Observation
 from fetch.observation.instruments import Instruments
@@ -34,7 +36,7 @@ from fetch.services.health import Health
 from fetch.services.kv import KV
 from fetch.services.lease import Lease
 from fetch.services.lock import Lock
-from fetch.services.maintenance import VERSION, Maintenance
+from fetch.services.maintenance import STORAGE_VERSION, VERSION, Maintenance
 from fetch.services.reflection import Reflection
 from fetch.services.streams import Streams
 from fetch.services.watch import Watch
@@ -107,12 +109,14 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
         health, streams = Health(), Streams()
         if settings.workers == 1:
             require_free(settings)
-        server = server_of(_services(settings, health, streams), links, settings)
+        well = pages.health(store.check, lambda: not streams.stopping, instruments)
+        application = Application({"/version": pages.version(VERSION, STORAGE_VERSION), **well}, cross_origin=True)
+        server = server_of(_services(settings, health, streams), links, settings, application)
         tenants.start()
         following = await follow_store(store, health)
         await server.start()
         try:
-            async with _observed(settings, telemetry, observation, tenants, streams):
+            async with _observed(settings, telemetry, observation, tenants, well):
                 with event_loop.measured(instruments):
                     yield store
         finally:
@@ -145,9 +149,9 @@ def _services(settings: Settings, health: Health, streams: Streams) -> list[Serv
 
 @contextlib.asynccontextmanager
 async def _observed(
-    settings: Settings, telemetry: Telemetry, observation: Observation, tenants: Tenants, streams: Streams
+    settings: Settings, telemetry: Telemetry, observation: Observation, tenants: Tenants, well: Mapping[str, Page]
 ) -> AsyncIterator[None]:
-    """Serves metrics and health, and keeps what is exported fresh, while the context is open.
+    """Serves metrics and the pages of health, and keeps what is exported fresh, while the context is open.
 
     :raises StartError:
     """
@@ -162,7 +166,7 @@ async def _observed(
             await observation.sample(tenants, store)
             await asyncio.sleep(_SAMPLE_SECONDS)
 
-    listening = Listener(pages(metrics, store.check, lambda: not streams.stopping, observation.instruments))
+    listening = Listener({"/metrics": pages.metrics(metrics), **well})
     sampling = background.start("samples", sample, observation.failed) if telemetry.exports_metrics else None
     try:
         await _listen_for_metrics(listening, settings.listen_metrics_urls)

@@ -14,6 +14,7 @@ import grpc
 
 from fetch import chain, errors
 from fetch.config import Settings
+from fetch.http.asgi import Application
 from fetch.process.start import StartError
 
 _GRPC_OVERHEAD_BYTES = 512 * 1024
@@ -32,8 +33,12 @@ class Service(Protocol):
         """The methods by their names."""
 
 
-def server_of(services: Sequence[Service], links: Sequence[chain.Link], settings: Settings) -> grpc.aio.Server:
+def server_of(
+    services: Sequence[Service], links: Sequence[chain.Link], settings: Settings, application: Application | None = None
+) -> grpc.aio.Server:
     """A server of these services, each behind the request chain, that listens once it is started.
+
+    Where the transport knows HTTP, the application is asked for every request that is not gRPC.
 
     :raises StartError: there is no such transport, or a URL cannot be listened on
     """
@@ -69,6 +74,8 @@ def server_of(services: Sequence[Service], links: Sequence[chain.Link], settings
             for service in services
         ]
     )
+    if application is not None and hasattr(server, "set_http_application"):
+        server.set_http_application(application)
     for url in settings.listen_client_urls:
         parts = urlsplit(url)
         try:

@@ -6,38 +6,15 @@ Each connection answers one request and is closed.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
+from fetch.http.answers import FAILED, NOT_FOUND, Answer, Page, Request
+
 _SECONDS = 10.0
-_TEXT = "text/plain; charset=utf-8"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of a path. A parameter without a value has an empty one."""
-
-    method: str
-    query: Mapping[str, Sequence[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a path answers."""
-
-    status: HTTPStatus
-    body: bytes
-    content_type: str = _TEXT
-    allow: str = ""
-
-
-Page = Callable[[Request], Awaitable[Answer]]
-
-_NOT_FOUND = Answer(HTTPStatus.NOT_FOUND, b"404 page not found\n")
 
 
 class Listener:
@@ -79,12 +56,12 @@ class Listener:
             return Answer(HTTPStatus.BAD_REQUEST, b"400 Bad Request")
         page = self._pages.get(parts.path)
         if page is None:
-            return _NOT_FOUND
+            return NOT_FOUND
         try:
             return await page(Request(method, query))
         except Exception:
             logger.exception("%s cannot be answered", parts.path)
-            return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"Internal Server Error\n")
+            return FAILED
 
 
 def _head(answer: Answer) -> bytes:
@@ -92,9 +69,7 @@ def _head(answer: Answer) -> bytes:
         f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
         f"Content-Type: {answer.content_type}",
         f"Content-Length: {len(answer.body)}",
-        "X-Content-Type-Options: nosniff",
         "Connection: close",
+        *(f"{name}: {value}" for name, value in answer.headers),
     ]
-    if answer.allow:
-        lines.append(f"Allow: {answer.allow}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode()

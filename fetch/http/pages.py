@@ -1,6 +1,6 @@
-"""What is served of metrics and health: /metrics, /health, /livez and /readyz, as etcd has them.
+"""What is served of metrics, health and versions: /metrics, /health, /livez, /readyz and /version, as etcd has them.
 
-Paths and answers follow `server/etcdserver/api/etcdhttp/health.go` and `metrics.go`.
+Paths and answers follow `health.go`, `metrics.go` and `version.go` of etcd's `server/etcdserver/api/etcdhttp`.
 """
 
 import asyncio
@@ -8,29 +8,24 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
-from fetch.http.listener import Answer, Page, Request
+from fetch.http.answers import JSON, NOSNIFF, ONLY_GET, Answer, Page, Request
 from fetch.observation import exposition
 from fetch.observation.instruments import Instruments
 from fetch.stores.protocol import StoreCorrupt, StoreUnavailable
 
 _LOOK_SECONDS = 5.0
 _CORRUPT = "STORE CORRUPT"
-_ONLY_GET = Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"Method Not Allowed\n", allow="GET")
 
 Check = Callable[[], Awaitable[str]]
 """Why something is not well; empty when it is."""
 
 
-def pages(
-    metrics: Callable[[], Awaitable[bytes]],
-    look: Callable[[], Awaitable[None]],
-    is_serving: Callable[[], bool],
-    instruments: Instruments,
+def health(
+    look: Callable[[], Awaitable[None]], is_serving: Callable[[], bool], instruments: Instruments
 ) -> dict[str, Page]:
-    """The pages by their paths.
+    """The pages of health by their paths.
 
-    `metrics` makes the text for Prometheus; `look` looks at the store and raises StoreUnavailable; `is_serving` is
-    false once the daemon stops.
+    `look` looks at the store and raises StoreUnavailable; `is_serving` is false once the daemon stops.
 
     /livez says that the process answers, and asks nothing of a store that runs elsewhere: to start a daemon again does
     not bring that back. Its check has etcd's name, so that probes made for etcd find it.
@@ -55,9 +50,6 @@ def pages(
     async def is_well() -> str:
         return ""
 
-    async def text(_: Request) -> Answer:
-        return Answer(HTTPStatus.OK, await metrics(), exposition.CONTENT_TYPE)
-
     live = {"serializable_read": is_well}
     # a tenant's alarms are its own, and no daemon is a learner
     ready = {
@@ -67,11 +59,30 @@ def pages(
         "non_learner": is_well,
     }
     return {
-        "/metrics": text,
         "/health": _health(reads, instruments),
         **_checked("/livez", live, instruments),
         **_checked("/readyz", ready, instruments),
     }
+
+
+def metrics(text: Callable[[], Awaitable[bytes]]) -> Page:
+    """/metrics: the text for Prometheus."""
+
+    async def page(_: Request) -> Answer:
+        return Answer(HTTPStatus.OK, await text(), exposition.CONTENT_TYPE)
+
+    return page
+
+
+def version(server: str, storage: str) -> Page:
+    """/version: the release that is served, and that of etcd's stored data and cluster."""
+    told = {"etcdserver": server, "etcdcluster": storage, "storage": storage}
+    body = json.dumps(told, separators=(",", ":")).encode()
+
+    async def page(request: Request) -> Answer:
+        return Answer(HTTPStatus.OK, body, JSON) if request.method == "GET" else ONLY_GET
+
+    return page
 
 
 def _health(check: Check, instruments: Instruments) -> Page:
@@ -82,11 +93,13 @@ def _health(check: Check, instruments: Instruments) -> Page:
 
     async def page(request: Request) -> Answer:
         if request.method != "GET":
-            return _ONLY_GET
+            return ONLY_GET
         why = await check()
         (failures if why else success).add(())
         body = json.dumps({"health": "false" if why else "true", "reason": why}, separators=(",", ":")).encode()
-        return Answer(HTTPStatus.SERVICE_UNAVAILABLE, body + b"\n") if why else Answer(HTTPStatus.OK, body)
+        if why:
+            return Answer(HTTPStatus.SERVICE_UNAVAILABLE, body + b"\n", headers=(NOSNIFF,))
+        return Answer(HTTPStatus.OK, body)
 
     return page
 
@@ -100,7 +113,7 @@ def _checked(path: str, checks: Mapping[str, Check], instruments: Instruments) -
     def page_of(named: Mapping[str, Check]) -> Page:
         async def page(request: Request) -> Answer:
             if request.method != "GET":
-                return _ONLY_GET
+                return ONLY_GET
             reasons = {
                 name: await check() for name, check in named.items() if name not in request.query.get("exclude", ())
             }
@@ -108,8 +121,9 @@ def _checked(path: str, checks: Mapping[str, Check], instruments: Instruments) -
                 outcomes.add((path[1:], name, "error" if why else "success"))
             lines = "".join(f"[-]{name} failed: {why}\n" if why else f"[+]{name} ok\n" for name, why in reasons.items())
             if any(reasons.values()):
-                return Answer(HTTPStatus.SERVICE_UNAVAILABLE, lines.encode() + b"\n")
-            return Answer(HTTPStatus.OK, ((lines if "verbose" in request.query else "") + "ok\n").encode())
+                return Answer(HTTPStatus.SERVICE_UNAVAILABLE, lines.encode() + b"\n", headers=(NOSNIFF,))
+            told = lines if "verbose" in request.query else ""
+            return Answer(HTTPStatus.OK, f"{told}ok\n".encode(), headers=(NOSNIFF,))
 
         return page
 

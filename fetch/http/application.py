@@ -1,0 +1,86 @@
+"""What is answered over HTTP, as an ASGI application: any server of HTTP may call it.
+
+Paths are etcd's, and so is what is said of those that there are not. Follows `accessController` of etcd's
+`server/embed/serve.go` for cross-origin requests, and Go's `http.ServeMux` for paths that are not in their normal form.
+"""
+
+import html
+import logging
+import posixpath
+from collections.abc import Mapping
+from http import HTTPStatus
+from urllib.parse import parse_qs, quote
+
+from fetch.http.answers import FAILED, NOT_FOUND, Answer, Page, Request
+from fetch.http.asgi import Receive, Scope, Send, certificate_of
+
+CROSS_ORIGIN = (
+    ("Access-Control-Allow-Headers", "accept, content-type, authorization"),
+    ("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE"),
+    ("Access-Control-Allow-Origin", "*"),
+)
+"""What etcd lets pages of other origins do by default. A browser sends no certificate for them."""
+
+_MOST_PARAMETERS = 100
+
+logger = logging.getLogger(__name__)
+
+
+class Application:
+    """Answers with pages."""
+
+    def __init__(self, pages: Mapping[str, Page], *, cross_origin: bool) -> None:
+        """`cross_origin`: whether pages of other origins may ask, as on etcd's client URLs, not on its metrics URLs."""
+        self._pages = pages
+        self._cross_origin = cross_origin
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's signature
+        """Answers one request. Other protocols of ASGI are not spoken."""
+        if scope["type"] != "http":
+            raise ValueError(f"{scope['type']} is not spoken")
+        await self._send(send, scope["method"], await self._answer(scope))
+
+    async def _answer(self, scope: Scope) -> Answer:
+        path, method = scope["path"], scope["method"]
+        if self._cross_origin and method == "OPTIONS":
+            return Answer(HTTPStatus.OK, b"", "")
+        if (normal := _normal(path)) != path:
+            return _redirect(normal, scope["query_string"])
+        page = self._pages.get(path)
+        if page is None:
+            return NOT_FOUND
+        try:
+            query = parse_qs(
+                scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_PARAMETERS
+            )
+        except ValueError:
+            query = {}
+        try:
+            return await page(Request(method, query, certificate_of(scope)))
+        except Exception:
+            logger.exception("%s cannot be answered", path)
+            return FAILED
+
+    async def _send(self, send: Send, method: str, answer: Answer) -> None:
+        headers = [("Content-Length", str(len(answer.body))), *answer.headers]
+        if answer.content_type:
+            headers.append(("Content-Type", answer.content_type))
+        if self._cross_origin:
+            headers += CROSS_ORIGIN
+        encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
+        await send({"type": "http.response.start", "status": answer.status.value, "headers": encoded})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
+
+
+def _normal(path: str) -> str:
+    """A path without what names nothing: empty parts, `.` and `..`."""
+    if "//" not in path and "/." not in path and path.startswith("/"):
+        return path
+    normal = posixpath.normpath("/" + path.lstrip("/"))
+    return normal + "/" if path.endswith("/") and normal != "/" else normal
+
+
+def _redirect(path: str, query: bytes) -> Answer:
+    place = quote(path, safe="/:@!$&'()*+,;=~") + (f"?{query.decode('latin-1')}" if query else "")
+    body = f'<a href="{html.escape(place)}">Temporary Redirect</a>.\n\n'.encode("latin-1")
+    return Answer(HTTPStatus.TEMPORARY_REDIRECT, body, "text/html; charset=utf-8", (("Location", place),))
