@@ -19,7 +19,7 @@ from fetch.engine.tenants import Tenants
 from fetch.http import pages
 from fetch.http.answers import Page
 from fetch.http.application import Application
-from fetch.http.listener import Listener
+from fetch.http.serving.listener import Listener
 from fetch.observation import event_loop
 from fetch.observation.engines import Observation
 from fetch.observation.instruments import Instruments
@@ -166,7 +166,8 @@ async def _observed(
             await observation.sample(tenants, store)
             await asyncio.sleep(_SAMPLE_SECONDS)
 
-    listening = Listener({"/metrics": pages.metrics(metrics), **well})
+    served = {"/metrics": pages.metrics(metrics), **well}
+    listening = Listener(Application(served, cross_origin=False))
     sampling = background.start("samples", sample, observation.failed) if telemetry.exports_metrics else None
     try:
         await _listen_for_metrics(listening, settings.listen_metrics_urls)
@@ -174,12 +175,13 @@ async def _observed(
     finally:
         if sampling is not None:
             sampling.cancel()
-        listening.close()
+        await listening.stop()
 
 
 async def _listen_for_metrics(listening: Listener, urls: tuple[str, ...]) -> None:
     try:
-        await listening.start(urls)
+        for url in urls:
+            await listening.start(url)
     except OSError as error:
         raise StartError(f"cannot listen on {', '.join(urls)}: {error}") from error
 

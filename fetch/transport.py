@@ -1,9 +1,11 @@
-"""The gRPC server: which it is, where it listens, and what it leaves to the chain and the services.
+"""The servers of gRPC and HTTP: which they are, where they listen, and what they leave to the chain and the services.
 
 The only module that knows which server runs the handlers.
 """
 
+import asyncio
 import importlib
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +17,40 @@ import grpc
 from fetch import chain, errors
 from fetch.config import Settings
 from fetch.http.asgi import Application
+from fetch.http.serving.listener import PROTOCOLS, Listener
 from fetch.process.start import StartError
+from fetch.tls.contexts import server_context
 
 _GRPC_OVERHEAD_BYTES = 512 * 1024
 _HANDSHAKE_MS = 10_000
 _PENDING_CALLS = 1 << 20
 # what connections of one certificate's names may hold of the native transport: more than `memory` lets a tenant have
 _CLIENT_BYTES = 512 << 20
+
+
+class Server:
+    """What serves the clients' addresses: a gRPC server, and what listens for HTTP beside it."""
+
+    def __init__(self, calls: grpc.aio.Server, requests: Listener, settings: Settings, urls: Sequence[str]) -> None:
+        """`requests` serves HTTP on these URLs."""
+        self._calls, self._requests = calls, requests
+        self._settings, self._urls = settings, urls
+
+    async def start(self) -> None:
+        """Listens.
+
+        :raises StartError:
+        """
+        await self._calls.start()
+        for url in self._urls:
+            try:
+                await self._requests.start(url, _context(url, self._settings), shared=self._settings.workers > 1)
+            except OSError as error:
+                raise StartError(f"cannot listen on {url}: {error}") from error
+
+    async def stop(self, grace: float) -> None:
+        """Takes no more calls, lets those that go on end within `grace` seconds, and cuts off the rest."""
+        await asyncio.gather(self._calls.stop(grace), self._requests.stop(grace))
 
 
 class Service(Protocol):
@@ -34,11 +63,12 @@ class Service(Protocol):
 
 
 def server_of(
-    services: Sequence[Service], links: Sequence[chain.Link], settings: Settings, application: Application | None = None
-) -> grpc.aio.Server:
+    services: Sequence[Service], links: Sequence[chain.Link], settings: Settings, application: Application
+) -> Server:
     """A server of these services, each behind the request chain, that listens once it is started.
 
-    Where the transport knows HTTP, the application is asked for every request that is not gRPC.
+    The application answers every request that is not gRPC: beside gRPC where the transport can, unless there are URLs
+    for HTTP alone, as in etcd.
 
     :raises StartError: there is no such transport, or a URL cannot be listened on
     """
@@ -74,7 +104,7 @@ def server_of(
             for service in services
         ]
     )
-    if application is not None and hasattr(server, "set_http_application"):
+    if hasattr(server, "set_http_application") and not settings.listen_client_http_urls:
         server.set_http_application(application)
     for url in settings.listen_client_urls:
         parts = urlsplit(url)
@@ -85,7 +115,7 @@ def server_of(
                 server.add_insecure_port(parts.netloc)
         except (RuntimeError, OSError) as error:
             raise StartError(f"cannot listen on {url}: {error}") from error
-    return server
+    return Server(server, Listener(application), settings, settings.listen_client_http_urls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +141,12 @@ def _transport(wanted: str) -> _Transport:
         else:
             return _Transport("native", native.server, native.ssl_server_credentials)
     return _Transport("grpcio", grpc.aio.server, grpc.ssl_server_credentials)
+
+
+def _context(url: str, settings: Settings) -> ssl.SSLContext | None:
+    if urlsplit(url).scheme == "http":
+        return None
+    return server_context(str(settings.cert_file), str(settings.key_file), str(settings.trusted_ca_file), PROTOCOLS)
 
 
 def _certificates(settings: Settings) -> tuple[list[tuple[bytes, bytes]], bytes, bool]:

@@ -19,6 +19,7 @@ EXPERIMENTAL = "experimental-"
 
 SHARED = (
     "listen_client_urls",
+    "listen_client_http_urls",
     "advertise_client_urls",
     "listen_metrics_urls",
     "cert_file",
@@ -170,7 +171,6 @@ HELD: Mapping[str, Held] = {
     "cipher-suites": Held(("",), "the transports choose them, and cannot be told"),
     "tls-min-version": Held(("TLS1.2",), "TLS 1.2 and 1.3 are served, and neither can be left out"),
     "tls-max-version": Held(("", "TLS1.3"), "TLS 1.2 and 1.3 are served, and neither can be left out"),
-    "listen-client-http-urls": Held(("",), "--listen-metrics-urls says where metrics and health are served"),
     "config-file": Held(("",), "an etcd's file of settings is not read: --config names one of fetch's"),
 }
 """What is refused unless it says what fetch does. None of this may be given and silently not be done."""

@@ -9,7 +9,7 @@ from fetch.config.setting import Setting, flag_of, variable_of
 from fetch.config.settings import declared
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "addresses": ("listen_client_urls", "advertise_client_urls", "listen_metrics_urls"),
+    "addresses": ("listen_client_urls", "listen_client_http_urls", "advertise_client_urls", "listen_metrics_urls"),
     "certificates": ("cert_file", "key_file", "trusted_ca_file"),
     "tenants": ("principal", "tenants", "admin_principals", "anonymous_tenant"),
     "storage": ("data_dir", "fdb_cluster_file", "quota_backend_bytes"),

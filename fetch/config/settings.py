@@ -38,6 +38,12 @@ class Settings:
     """Everything that an operator can set. Sizes in bytes, durations in seconds."""
 
     listen_client_urls: tuple[str, ...] = setting(("https://127.0.0.1:2379",), "where etcd clients are served", URLS)
+    listen_client_http_urls: tuple[str, ...] = setting(
+        (),
+        "where HTTP is served to clients, and then not where gRPC is",
+        URLS,
+        "the native transport serves it beside gRPC",
+    )
     advertise_client_urls: tuple[str, ...] = setting(
         (), "what MemberList tells; required where 0.0.0.0 or [::] is listened on", URLS, "those listened on"
     )
@@ -88,11 +94,15 @@ class Settings:
 
         :raises SettingsError:
         """
-        for name in ("listen_client_urls", "advertise_client_urls", "listen_metrics_urls"):
+        for name in ("listen_client_urls", "listen_client_http_urls", "advertise_client_urls", "listen_metrics_urls"):
             for url in getattr(self, name):
                 _check_url(name, url)
         if not self.listen_client_urls:
             raise SettingsError("--listen-client-urls: there must be at least one URL")
+        addresses = {urlsplit(url).netloc for url in self.listen_client_urls}
+        for url in self.listen_client_http_urls:
+            if urlsplit(url).netloc in addresses:
+                raise SettingsError(f"--listen-client-http-urls: {url} is among --listen-client-urls, too")
         if not self.advertise_client_urls:
             for url in self.listen_client_urls:
                 if _is_unspecified(urlsplit(url).hostname or ""):
@@ -115,11 +125,12 @@ class Settings:
                 f"--anonymous-tenant: {self.anonymous_tenant} is among --admin-principals, "
                 "so everybody on http:// listeners would be an administrator"
             )
-        if any(url.startswith("http://") for url in self.listen_client_urls) and self.anonymous_tenant is None:
+        clients_urls = (*self.listen_client_urls, *self.listen_client_http_urls)
+        if any(url.startswith("http://") for url in clients_urls) and self.anonymous_tenant is None:
             raise SettingsError("an http:// listener needs --anonymous-tenant NAME: whose tenant its callers are")
         self._resolve_chain("interceptors", REQUEST_CHAIN)
         self._resolve_chain("transaction_interceptors", OPERATION_CHAIN)
-        if any(url.startswith("https://") for url in self.listen_client_urls):
+        if any(url.startswith("https://") for url in clients_urls):
             if "authorization" not in self.interceptors:
                 raise SettingsError(
                     "--interceptors leaves out authorization, without which an https:// listener serves nobody: "

@@ -45,7 +45,7 @@ class Application:
         if self._cross_origin and method == "OPTIONS":
             return Answer(HTTPStatus.OK, b"", "")
         if (normal := _normal(path)) != path:
-            return _redirect(normal, scope["query_string"])
+            return _redirect(method, normal, scope["query_string"])
         page = self._pages.get(path)
         if page is None:
             return NOT_FOUND
@@ -80,7 +80,8 @@ def _normal(path: str) -> str:
     return normal + "/" if path.endswith("/") and normal != "/" else normal
 
 
-def _redirect(path: str, query: bytes) -> Answer:
+def _redirect(method: str, path: str, query: bytes) -> Answer:
     place = quote(path, safe="/:@!$&'()*+,;=~") + (f"?{query.decode('latin-1')}" if query else "")
     body = f'<a href="{html.escape(place)}">Temporary Redirect</a>.\n\n'.encode("latin-1")
-    return Answer(HTTPStatus.TEMPORARY_REDIRECT, body, "text/html; charset=utf-8", (("Location", place),))
+    content_type = "text/html; charset=utf-8" if method in ("GET", "HEAD") else ""
+    return Answer(HTTPStatus.TEMPORARY_REDIRECT, body if method == "GET" else b"", content_type, (("Location", place),))

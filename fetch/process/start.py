@@ -23,7 +23,7 @@ def require_free(settings: Settings) -> None:
 
     :raises StartError:
     """
-    for url in settings.listen_client_urls:
+    for url in (*settings.listen_client_urls, *settings.listen_client_http_urls):
         parts = urlsplit(url)
         host = parts.hostname or ""
         try:

@@ -86,7 +86,6 @@ def test_what_stands_behind_the_value_of_an_experiment_is_still_unknown() -> Non
         "--cipher-suites=TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
         "--tls-min-version=TLS1.3",
         "--tls-max-version=TLS1.2",
-        "--listen-client-http-urls=http://127.0.0.1:2381",
         "--config-file=etcd.yaml",
     ],
 )

@@ -12,6 +12,7 @@ from fetch import chain, server
 from fetch.cli import main
 from fetch.config import Settings
 from fetch.engine.memory.engine import MemoryTenants
+from fetch.http.application import Application
 from fetch.observation.instruments import Instruments
 from fetch.services.health import Health
 from fetch.services.streams import Streams
@@ -34,7 +35,8 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[_NeverLo
     instruments = Instruments(settings.metrics_tenants)
     links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, tenants, instruments)
     health, streams = Health(), Streams()
-    serving = server_of(server._services(settings, health, streams), links, settings)
+    application = Application({}, cross_origin=True)
+    serving = server_of(server._services(settings, health, streams), links, settings, application)
     await serving.start()
     try:
         yield _NeverLost()
