@@ -14,6 +14,7 @@ from fetch.engine import background
 from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.batch import Mutate
 from fetch.engine.mutations import apply
+from fetch.engine.retention import Retention
 from fetch.engine.served import ServedTime, these_workers
 from fetch.engine.tenants import Tenants
 from fetch.http import pages
@@ -208,6 +209,9 @@ def _tenants(settings: Settings, store: Store, mutate: Mutate, observation: Obse
     quota = _quota(settings)
     tenants = Tenants(store, quota, _allowed(settings), mutate, observation.report, observation.failed, served)
     tenants.most_response_bytes = settings.max_response_bytes
+    seconds, revisions = settings.retained()
+    if seconds or revisions:
+        tenants.retention = Retention(seconds, revisions)
     observation.watch_over(tenants, quota)
     return tenants
 

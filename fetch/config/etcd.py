@@ -27,6 +27,8 @@ SHARED = (
     "trusted_ca_file",
     "data_dir",
     "quota_backend_bytes",
+    "auto_compaction_mode",
+    "auto_compaction_retention",
     "max_request_bytes",
     "max_concurrent_streams",
     "max_txn_ops",
@@ -111,9 +113,7 @@ IDLE: Mapping[str, tuple[str, ...]] = {
         "memory-mlock",
         "unsafe-no-fsync",
     ),
-    "tenants are compacted when their clients ask for it, as kube-apiserver does, in steps of fetch's own": (
-        "auto-compaction-mode",
-        "auto-compaction-retention",
+    "what compaction leaves behind is cleared in steps of fetch's own": (
         "compaction-batch-limit",
         "compaction-sleep-interval",
     ),

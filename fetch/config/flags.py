@@ -12,7 +12,13 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "addresses": ("listen_client_urls", "listen_client_http_urls", "advertise_client_urls", "listen_metrics_urls"),
     "certificates": ("cert_file", "key_file", "trusted_ca_file"),
     "tenants": ("principal", "tenants", "admin_principals", "anonymous_tenant"),
-    "storage": ("data_dir", "fdb_cluster_file", "quota_backend_bytes"),
+    "storage": (
+        "data_dir",
+        "fdb_cluster_file",
+        "quota_backend_bytes",
+        "auto_compaction_mode",
+        "auto_compaction_retention",
+    ),
     "requests": (
         "max_request_bytes",
         "max_response_bytes",

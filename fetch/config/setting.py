@@ -106,6 +106,8 @@ NUMBER = Reader("NUMBER", _number)
 BYTES = replace(NUMBER, form="BYTES")
 DURATION = Reader("DURATION", _seconds, _written_seconds)
 """Seconds, written as in Go."""
+RETENTION = Reader("DURATION|NUMBER", str, takes_empty=False)
+"""Read when it is known which of the two it has to be."""
 NAMES = Reader("NAME,…", _items, ",".join, takes_empty=False)
 URLS = replace(NAMES, form="URL,…")
 CHAIN = replace(NAMES, takes_empty=True)

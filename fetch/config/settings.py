@@ -18,6 +18,7 @@ from fetch.config.setting import (
     NAME,
     NAMES,
     NUMBER,
+    RETENTION,
     URLS,
     Setting,
     SettingsError,
@@ -28,6 +29,7 @@ from fetch.config.setting import (
 from fetch.tenants.names import validate_tenant_name
 
 _PRINCIPALS = ("cn", "san-uri", "san-dns")
+_COMPACTIONS = ("periodic", "revision")
 _TRANSPORTS = ("auto", "grpcio", "native")
 _LEVELS = ("debug", "info", "warning", "error")
 _ETCDS_LEVELS = {"warn": "warning", "panic": "error", "fatal": "error"}
@@ -60,6 +62,12 @@ class Settings:
     max_concurrent_streams: int = setting(1000, "calls and streams at once on one connection", NUMBER)
     max_txn_ops: int = setting(128, "the most operations in one transaction", NUMBER)
     quota_backend_bytes: int = setting(0, "what one tenant may store; 0 is etcd's 2 GiB, negative is no bound", BYTES)
+    auto_compaction_mode: str = setting(
+        "periodic", "whether auto-compaction-retention is a time or a number of revisions", one_of(*_COMPACTIONS)
+    )
+    auto_compaction_retention: str = setting(
+        "0", "what every tenant keeps of its past: 10m, hours as 24, or revisions; 0: all, until compacted", RETENTION
+    )
     watch_progress_notify_interval: float = setting(
         600.0, "between progress notices of a watch that asked for them; at least 100ms", DURATION
     )
@@ -149,8 +157,31 @@ class Settings:
                 raise SettingsError(f"{flag_of(name)} must be positive")
         if self.workers > (processors := os.cpu_count() or 1):
             raise SettingsError(f"--workers: {self.workers} are more than the {processors} processors of this machine")
+        self.retained()
         if self.watch_progress_notify_interval < 0.1:
             raise SettingsError("--watch-progress-notify-interval must be at least 100ms")
+
+    def retained(self) -> tuple[float, int]:
+        """The seconds and the revisions of the past that are kept, of which one is 0; both where nothing is compacted
+        without being asked for.
+
+        :raises SettingsError:
+        """
+        text = self.auto_compaction_retention
+        if self.auto_compaction_mode == "revision":
+            if not text.isdecimal():
+                raise SettingsError(
+                    f"--auto-compaction-retention: {text!r} is not a number of revisions, "
+                    "as --auto-compaction-mode revision needs it"
+                )
+            return 0.0, int(text)
+        try:
+            seconds = 3600.0 * int(text) if text.isdecimal() else float(DURATION.parse(text))
+        except SettingsError as error:
+            raise SettingsError(f"--auto-compaction-retention: {error}, or a number of hours") from error
+        if 0 < seconds < 1:
+            raise SettingsError("--auto-compaction-retention must be at least 1s")
+        return seconds, 0
 
     def _resolve_chain(self, name: str, chain: Chain) -> None:
         try:

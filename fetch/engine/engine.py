@@ -41,6 +41,7 @@ from fetch.engine.reads import (
     without_values,
 )
 from fetch.engine.renewals import Renewals
+from fetch.engine.retention import Retention, claim
 from fetch.engine.served import ServedTime, served_since
 from fetch.engine.turns import Turns, Work
 from fetch.engine.watches.feed import Watcher
@@ -253,6 +254,16 @@ class StoredEngine:
         if physical and self._compaction is not None:
             await asyncio.shield(self._compaction)
         return newest
+
+    async def compact_by(self, retention: Retention) -> int:
+        """See `retention`. The revision that it was compacted at, 0 for none.
+
+        :raises Compacted: somebody else has come first
+        """
+        revision = await claim(self._store, self._layout, self._served.now(), retention)
+        if revision:
+            await self.compact(revision, physical=False)
+        return revision
 
     async def resume(self) -> None:
         """Goes on with a compaction that a restart has interrupted."""

@@ -1,7 +1,7 @@
 """Where a tenant's data lies: every key that the engine stores is made here.
 
     PREFIX r                        the last revision, 8 bytes
-    PREFIX m NAME                   metadata: compacted, usage, alarms
+    PREFIX m NAME                   metadata: compacted, usage, alarms, retained (see `retention`)
     PREFIX k KEY                    the current KeyValue, framed (see `records`)
     PREFIX h ESCAPED-KEY REVISION   sub, 4 bytes: the event of REVISION superseded a value of KEY
     PREFIX e REVISION SUB           the event, an mvccpb.Event with its previous value
@@ -88,6 +88,7 @@ class Layout:
     compacted: bytes = field(init=False)
     usage: bytes = field(init=False)
     alarms: bytes = field(init=False)
+    retained: bytes = field(init=False)
     keys: bytes = field(init=False)
     keys_end: bytes = field(init=False)
     history: bytes = field(init=False)
@@ -106,6 +107,7 @@ class Layout:
             "compacted": prefix + b"mcompacted",
             "usage": prefix + b"musage",
             "alarms": prefix + b"malarms",
+            "retained": prefix + b"mretained",
             "keys": prefix + b"k",
             "keys_end": prefix + b"l",
             "history": prefix + b"h",

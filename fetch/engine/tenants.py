@@ -1,9 +1,10 @@
 """The tenants of a daemon: one storage engine each, opened at first use."""
 
 import asyncio
+import functools
 from collections.abc import Collection, Iterable, Sequence
 
-from fetch.engine import background
+from fetch.engine import background, retention
 from fetch.engine.background import Failed
 from fetch.engine.batch import Mutate, Report
 from fetch.engine.engine import MOST_RESPONSE_BYTES, StoredEngine
@@ -39,6 +40,7 @@ class Tenants:
         self._report = report
         self._turns = Turns()
         self.most_response_bytes = MOST_RESPONSE_BYTES
+        self.retention: retention.Retention | None = None
         self._open: dict[str, StoredEngine] = {}
         self._opening: dict[str, asyncio.Task[StoredEngine]] = {}
         self.served = served or ServedTime(store)
@@ -65,11 +67,14 @@ class Tenants:
         return await self._engine(name)
 
     def start(self) -> None:
-        """Starts to count the time that is served, and to expire leases."""
+        """Starts to count the time that is served, to expire leases, and to compact if there is a retention."""
         self._background = [
             background.start("time served", self.served.run, self._failed),
             background.start(TASK, self.reaper.run, self._failed),
         ]
+        if (kept := self.retention) is not None:
+            run = functools.partial(retention.run, self.engines, kept, self._failed)
+            self._background.append(background.start(retention.TASK, run, self._failed))
 
     async def close(self) -> None:
         """Ends what runs in the background and waits for the writes under way."""

@@ -44,8 +44,7 @@ def test_the_flags_of_an_etcds_unit_file_are_accepted_and_one_line_says_why_they
         "--initial-cluster-token, --initial-cluster, --initial-cluster-state, --peer-client-cert-auth, "
         "--peer-trusted-ca-file (daemons form no cluster, they share a store); "
         "--snapshot-count, --heartbeat-interval (there is no Raft and no log of it); "
-        "--auto-compaction-retention (tenants are compacted when their clients ask for it, as kube-apiserver does, "
-        "in steps of fetch's own); --feature-gates, "
+        "--feature-gates, "
         "--experimental-initial-corrupt-check (etcd's experiments are of its own parts)"
     )
 

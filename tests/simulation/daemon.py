@@ -20,6 +20,7 @@ from fetch import chain
 from fetch.chain import Call, Link, Proceed, Setup
 from fetch.config import Settings
 from fetch.engine.mutations import apply
+from fetch.engine.retention import Retention
 from fetch.engine.served import ServedTime
 from fetch.engine.tenants import Tenants
 from fetch.services.kv import KV
@@ -65,8 +66,9 @@ class Machine:
 class Daemon:
     """One process. Whatever runs in it ends with it."""
 
-    def __init__(self, name: str, cluster: Cluster, machine: "Machine") -> None:
+    def __init__(self, name: str, cluster: Cluster, machine: "Machine", retention: Retention | None = None) -> None:
         self.name = name
+        self._retention = retention
         self.machine = machine
         self.alive = True
         self.binding = SimulatedBinding(cluster)
@@ -87,6 +89,7 @@ class Daemon:
             lambda *_: None,
             served=ServedTime(self.store, self.machine.monotonic, time.time, self.machine.identity),
         )
+        self.tenants.retention = self._retention
         links = [
             Link("tenant", "tests", _Tenant(self.tenants)),
             Link("classification", "tests", Classification(Setup({}, SETTINGS))),

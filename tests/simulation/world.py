@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from fetch.api.kv_pb2 import Event
 from fetch.api.rpc_pb2 import RangeRequest, RangeResponse
-from fetch.engine.layout import FIRST_REVISION, Layout
+from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, unpack_revision
+from fetch.engine.retention import Retention
 from tests.simulation import clients, loop
 from tests.simulation.cluster import VERSIONS_PER_SECOND, Cluster, Faults
 from tests.simulation.daemon import CallError, Daemon, Machine, task_factory
@@ -28,18 +29,20 @@ _HARSH = Faults(
 
 @dataclass(slots=True)
 class World:
-    """The daemons that run, and what has been written to the log of events of whom, when."""
+    """The daemons that run, and what has been written to the log of events of whom, when. With a retention they
+    compact without being asked for."""
 
     chance: random.Random
     cluster: Cluster
     machines: Sequence[Machine]
     daemons: list[Daemon] = field(default_factory=list)
     started: int = 0
+    retention: Retention | None = None
 
     async def start_daemon(self) -> None:
         """Starts one more. It runs in a task of its own, so that what it starts is told apart."""
         self.started += 1
-        daemon = Daemon(f"daemon-{self.started}", self.cluster, self.chance.choice(self.machines))
+        daemon = Daemon(f"daemon-{self.started}", self.cluster, self.chance.choice(self.machines), self.retention)
         await asyncio.create_task(daemon.start())
         self.daemons.append(daemon)
 
@@ -93,19 +96,20 @@ def simulate(seed: int) -> str:
     :raises BrokenGuaranteeError: :raises AssertionError: fetch did what etcd would not
     """
     chance = random.Random(seed)
+    retained = Retention(seconds=2.0) if seed % 3 == 2 else None
 
     async def main() -> str:
         asyncio.get_running_loop().set_task_factory(task_factory)
-        return await _run(chance)
+        return await _run(chance, retained)
 
     return loop.run(seed, main())
 
 
-async def _run(chance: random.Random) -> str:
+async def _run(chance: random.Random, retained: Retention | None) -> str:
     written: dict[bytes, tuple[int, bytes]] = {}
     cluster = Cluster(random.Random(chance.random()), wrote=lambda key, value, at: written.setdefault(key, (at, value)))
     machines = [Machine(chance.randbytes(16), chance.uniform(0, 1e6)) for _ in range(chance.randint(1, 3))]
-    world = World(chance, cluster, machines)
+    world = World(chance, cluster, machines, retention=retained)
     for _ in range(chance.randint(1, 3)):
         await world.start_daemon()
     tenants = [
@@ -171,6 +175,9 @@ async def _check(
             break
     prefix = await world.serving()[0].binding.open_directory(("fetch", tenant.name))
     layout = Layout(prefix, b"\x02fetch\x00")
+    with world.serving()[0].store.snapshot() as snapshot:
+        compacted = unpack_revision(await snapshot.get(layout.compacted), NEVER)
+    tenant.history.compacted = max(tenant.history.compacted, compacted)
     log: dict[int, list[Event]] = {}
     times: dict[int, float] = {}
     for row in sorted(row for row in written if layout.events <= row < layout.events_end):
