@@ -1,4 +1,5 @@
-"""Writes the reference: settings from what declares them, interceptors, a page each, from their docstrings.
+"""Writes the reference: settings from what declares them, interceptors, a page each, from their docstrings; and the
+table of etcd's flags in `docs/compatibility.md`.
 
 `python docs/reference/generate.py`.
 """
@@ -15,10 +16,13 @@ from fetch.config import declared, etcd, flags
 from fetch.config.setting import flag_of, key_of, variable_of
 
 HERE = Path(__file__).parent
+COMPATIBILITY = HERE.parent / "compatibility.md"
 _CHAINS = (
     ("Request chain", chain.REQUEST_GROUP, REQUEST_CHAIN),
     ("Operation chain", chain.OPERATION_GROUP, OPERATION_CHAIN),
 )
+
+_FLAGS, _FLAGS_END = "<!-- flags -->", "<!-- /flags -->"
 
 _INDEX = """# Reference
 
@@ -43,6 +47,18 @@ def pages() -> dict[str, str]:
     made["settings.md"] = _settings_page()
     made["README.md"] = "\n".join(index)
     return made
+
+
+def compatibility() -> str:
+    """`docs/compatibility.md` with its table of etcd's flags made anew."""
+    before, _, rest = COMPATIBILITY.read_text().partition(_FLAGS)
+    rows = {key_of(name): ("served", "") for name in etcd.SHARED}
+    rows |= {key: ("served", f"as `{flag_of(name)}`") for key, name in etcd.RENAMED.items()}
+    rows |= {key: ("does nothing", reason) for reason, keys in etcd.IDLE.items() for key in keys}
+    rows |= {key: ("held", held.refusal) for key, held in etcd.HELD.items()}
+    rows[f"{etcd.EXPERIMENTAL}…"] = ("does nothing", "etcd's experiments are of its own parts")
+    table = "".join(f"| `--{key}` | {state} | {why} |\n" for key, (state, why) in sorted(rows.items()))
+    return f"{before}{_FLAGS}\n\n| flag | | |\n|---|---|---|\n{table}\n{_FLAGS_END}{rest.partition(_FLAGS_END)[2]}"
 
 
 def _page(entry: EntryPoint, title: str, default: Chain) -> str:
@@ -111,3 +127,4 @@ def _module(entry: EntryPoint) -> str:
 if __name__ == "__main__":
     for name, page in pages().items():
         (HERE / name).write_text(page)
+    COMPATIBILITY.write_text(compatibility())

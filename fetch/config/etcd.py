@@ -148,6 +148,7 @@ IDLE: Mapping[str, tuple[str, ...]] = {
         "metrics",
     ),
     "--warning-unary-request-duration says what is logged as slow": ("warning-apply-duration",),
+    "there is nothing of etcd's v2": ("v2-deprecation",),
     _EXPERIMENTS: ("feature-gates",),
 }
 """What does nothing here, by the reason."""

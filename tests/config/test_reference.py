@@ -29,6 +29,11 @@ def test_the_reference_is_current() -> None:
     assert written == load_generator().pages(), "run: python docs/reference/generate.py"
 
 
+def test_the_table_of_etcds_flags_is_current() -> None:
+    generator = load_generator()
+    assert generator.COMPATIBILITY.read_text() == generator.compatibility(), "run: python docs/reference/generate.py"
+
+
 @pytest.mark.parametrize("page", sorted(file.name for file in REFERENCE.glob("*.md")))
 def test_a_flag_that_the_reference_names_is_there(page: str) -> None:
     known = {*map(flag_of, declared()), *etcd.flags(), "--config", "--experimental"}
