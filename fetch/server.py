@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -27,6 +28,7 @@ from fetch.observation.instruments import Instruments
 from fetch.observation.telemetry import Telemetry, TelemetryError
 from fetch.process.collector import relax_collector
 from fetch.process.limits import raise_open_files
+from fetch.process.manager import Manager
 from fetch.process.readiness import follow_store
 from fetch.process.start import StartError, require_free
 from fetch.process.workers import stop_with_supervisor
@@ -72,7 +74,8 @@ async def serve(settings: Settings, worker: int | None = None) -> None:
         if not worker:
             sys.stdout.write(f"fetch serves {', '.join(settings.listen_client_urls)}\n{connection_hint(settings)}\n")
             sys.stdout.flush()
-        lost = await _stopped_or_lost(stop, store)
+        async with Manager.of(os.environ, worker).told(f"serving on {', '.join(settings.listen_client_urls)}"):
+            lost = await _stopped_or_lost(stop, store)
     if lost is not None:
         raise lost
 

@@ -1,11 +1,12 @@
 """Writes the reference: settings from what declares them, interceptors, a page each, from their docstrings; and the
-table of etcd's flags in `docs/compatibility.md`.
+table of etcd's flags in `docs/compatibility.md`, and the sample configuration `deploy/fetch.toml`.
 
 `python docs/reference/generate.py`.
 """
 
 import inspect
 import sys
+import textwrap
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -13,10 +14,37 @@ from pathlib import Path
 from fetch import chain
 from fetch.chain_setting import OPERATION_CHAIN, REQUEST_CHAIN, Chain
 from fetch.config import declared, etcd, flags
-from fetch.config.setting import flag_of, key_of, variable_of
+from fetch.config.setting import Setting, flag_of, key_of, variable_of
 
 HERE = Path(__file__).parent
 COMPATIBILITY = HERE.parent / "compatibility.md"
+SAMPLE = HERE.parents[1] / "deploy" / "fetch.toml"
+
+_SAMPLED: dict[str, object] = {
+    "listen_client_urls": ["https://0.0.0.0:2379"],
+    "advertise_client_urls": ["https://fetch.example.com:2379"],
+    "listen_metrics_urls": ["http://127.0.0.1:2381"],
+    "cert_file": "/etc/fetch/server.crt",
+    "key_file": "/etc/fetch/server.key",
+    "trusted_ca_file": "/etc/fetch/ca.crt",
+    "data_dir": "/var/lib/fetch",
+    "log_format": "json",
+}
+"""What a daemon of one machine sets. The rest stands in the sample with its default, commented out."""
+
+_SAMPLE_HEAD = """# A sample configuration: fetch serve --config /etc/fetch/fetch.toml
+#
+# What is commented out is as it stands there anyway, or is not set. README.md and docs/reference/settings.md have more.
+# Made by docs/reference/generate.py.
+"""
+_SAMPLE_TAIL = """
+# What interceptors are told has a table for each that is in a chain. To bound how often a tenant may call, for instance
+# (the first line belongs to the chains above):
+#
+# interceptors = ["+rate_limit"]
+# [interceptor.rate_limit]
+# rate = 500
+"""
 _CHAINS = (
     ("Request chain", chain.REQUEST_GROUP, REQUEST_CHAIN),
     ("Operation chain", chain.OPERATION_GROUP, OPERATION_CHAIN),
@@ -59,6 +87,45 @@ def compatibility() -> str:
     rows[f"{etcd.EXPERIMENTAL}…"] = ("does nothing", "etcd's experiments are of its own parts")
     table = "".join(f"| `--{key}` | {state} | {why} |\n" for key, (state, why) in sorted(rows.items()))
     return f"{before}{_FLAGS}\n\n| flag | | |\n|---|---|---|\n{table}\n{_FLAGS_END}{rest.partition(_FLAGS_END)[2]}"
+
+
+def sample() -> str:
+    """The sample configuration."""
+    made = [_SAMPLE_HEAD]
+    settings = declared()
+    for title, names in flags.GROUPS.items():
+        made.append(f"# --- {title} ---\n")
+        for name in names:
+            setting = settings[name]
+            made.append(
+                textwrap.fill(f"{_capital(setting.description)}.", 116, initial_indent="# ", subsequent_indent="# ")
+            )
+            if name in _SAMPLED:
+                made.append(f"{key_of(name)} = {_toml(_SAMPLED[name])}\n")
+            elif setting.default in (None, ()):
+                made.append(
+                    f'# {key_of(name)} = "{setting.reader.form}"  # by default: {setting.by_default or "none"}\n'
+                )
+            else:
+                made.append(f"# {key_of(name)} = {_toml(_plain(setting))}\n")
+    return "\n".join(made) + _SAMPLE_TAIL
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:] if not sentence.startswith("http") else sentence
+
+
+def _plain(setting: Setting) -> object:
+    """The default as a value of TOML."""
+    if isinstance(setting.default, tuple):
+        return list(setting.default)
+    return setting.default if isinstance(setting.default, int) else setting.reader.write(setting.default)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def _page(entry: EntryPoint, title: str, default: Chain) -> str:
@@ -128,3 +195,4 @@ if __name__ == "__main__":
     for name, page in pages().items():
         (HERE / name).write_text(page)
     COMPATIBILITY.write_text(compatibility())
+    SAMPLE.write_text(sample())

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from fetch.config import Settings
+from fetch.process.manager import relayed
 
 _NUMBER = "FETCH_WORKER"
 _FAILED = 1
@@ -47,6 +48,11 @@ async def supervise(settings: Settings, arguments: Sequence[str]) -> int:
 
     `arguments` are those of the command line, which the workers are given too.
     """
+    async with relayed(os.environ, settings.workers) as environment:
+        return await _supervise(settings, arguments, environment)
+
+
+async def _supervise(settings: Settings, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -57,7 +63,7 @@ async def supervise(settings: Settings, arguments: Sequence[str]) -> int:
             "-m",
             "fetch",
             *arguments,
-            env={**os.environ, _NUMBER: str(worker)},
+            env={**environment, _NUMBER: str(worker)},
             stdin=asyncio.subprocess.PIPE,
             start_new_session=True,
         )

@@ -34,6 +34,11 @@ def test_the_table_of_etcds_flags_is_current() -> None:
     assert generator.COMPATIBILITY.read_text() == generator.compatibility(), "run: python docs/reference/generate.py"
 
 
+def test_the_sample_configuration_is_current() -> None:
+    generator = load_generator()
+    assert generator.SAMPLE.read_text() == generator.sample(), "run: python docs/reference/generate.py"
+
+
 @pytest.mark.parametrize("page", sorted(file.name for file in REFERENCE.glob("*.md")))
 def test_a_flag_that_the_reference_names_is_there(page: str) -> None:
     known = {*map(flag_of, declared()), *etcd.flags(), "--config", "--experimental"}

@@ -18,6 +18,7 @@ ETCD = "v3.7.3"
 KUBERNETES = "v1.37.2"
 KINE = "v0.17.5"
 GRPC = "v1.83.2"
+HELM = "v3.22.0"
 
 
 class BuildError(Exception):
@@ -68,6 +69,7 @@ def _kubernetes(name: str) -> Program:
 _KINE = Program(
     "kine", "github.com/k3s-io/kine", KINE, "github.com/k3s-io/kine", ["-tags", "nats"], {"CGO_ENABLED": "1"}
 )
+_HELM = Program("helm", "helm.sh/helm/v3", HELM, "helm.sh/helm/v3/cmd/helm", ["-ldflags", "-s -w"])
 _INTEROP = Program("grpc-go-interop-client", "google.golang.org/grpc", GRPC, "google.golang.org/grpc/interop/client")
 
 PROGRAMS = {
@@ -77,6 +79,7 @@ PROGRAMS = {
         _etcd("etcdctl", "etcdctl"),
         _etcd("etcdutl", "etcdutl"),
         _INTEROP,
+        _HELM,
         _KINE,
         _kubernetes("kubectl"),
         _kubernetes("kubeadm"),
