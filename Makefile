@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml $(wildcard constraints.txt protos/fetch/api/*.proto protos/*.py)
+SOURCES := pyproject.toml $(wildcard constraints.txt protos/fetch/*/*.proto protos/*.py)
 
 RUST := $(wildcard transport/Cargo.* transport/pyproject.toml transport/src/*.rs transport/src/*/*.rs transport/fetch_transport/*.py)
 RUST_IS_NEW_ENOUGH := rustc --version 2>/dev/null | awk '{ split($$2, v, "."); exit !(v[1] > 1 || v[2] >= 85) } END { if (!NR) exit 1 }'
@@ -80,4 +80,4 @@ wheels: | $(BIN)/pip
 
 # what is made anew by the next make; never data/, which is what fetch has stored
 clean:
-	rm -rf $(VENV) dist transport/target .mypy_cache .pytest_cache .ruff_cache .hypothesis fetch/api/*_pb2.py fetch/api/*_pb2.pyi
+	rm -rf $(VENV) dist transport/target .mypy_cache .pytest_cache .ruff_cache .hypothesis fetch/*/*_pb2.py fetch/*/*_pb2.pyi

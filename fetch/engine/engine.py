@@ -47,7 +47,7 @@ from fetch.engine.turns import Turns, Work
 from fetch.engine.watches.feed import Watcher
 from fetch.engine.watches.hub import Hub
 from fetch.engine.watches.instance import Instance
-from fetch.engine.writer import Writer
+from fetch.engine.writer import Claim, Writer
 from fetch.stores.protocol import SnapshotExpired, Store
 
 T = TypeVar("T")
@@ -74,11 +74,12 @@ class StoredEngine:
         turns: Turns,
         served: ServedTime,
         failed: Failed,
+        claim: Claim | None = None,
     ) -> None:
         """`quota` in bytes, 0 for none; `report` is told of batches, deliveries and leases, `granted` of each lease.
 
         `turns` are those that all tenants' long work takes, `served` is the time that leases run out by. `failed` is
-        told of each failure of what runs in the background.
+        told of each failure of what runs in the background; `claim` is for the writer.
         """
         self.tenant = tenant
         self.quota = quota
@@ -100,6 +101,7 @@ class StoredEngine:
             self.watches.publish,
             self._report,
             functools.partial(turns.short, tenant),
+            claim,
         )
         self._granted = granted
         self._served = served

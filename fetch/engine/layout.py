@@ -1,7 +1,7 @@
 """Where a tenant's data lies: every key that the engine stores is made here.
 
     PREFIX r                        the last revision, 8 bytes
-    PREFIX m NAME                   metadata: compacted, usage, alarms, retained (see `retention`)
+    PREFIX m NAME                   metadata: compacted, usage, alarms, retained (see `retention`), writer (see `writer`)
     PREFIX k KEY                    the current KeyValue, framed (see `records`)
     PREFIX h ESCAPED-KEY REVISION   sub, 4 bytes: the event of REVISION superseded a value of KEY
     PREFIX e REVISION SUB           the event, an mvccpb.Event with its previous value
@@ -15,6 +15,7 @@ What belongs to no tenant, under the store's `shared_prefix`:
     SHARED 0x02 EXPIRY LEASE PREFIX   the tenant's name: the queue of leases, one for all tenants so that a daemon
                                       waits on its head alone
     SHARED 0x03 served                how long tenants have been served, and since when without a gap (see `served`)
+    SHARED 0x04 DAEMON                a daemon that serves them, and where (see `fetch/peers/members.py`)
 
 Revisions are 8 bytes and subs 4, big-endian, so that they sort as numbers. Expiries are milliseconds of the time that
 `served` keeps, 8 bytes.
@@ -40,6 +41,8 @@ _ALL_BITS = (1 << 64) - 1
 _EXPIRIES = b"\x02"
 _EXPIRIES_END = b"\x03"
 _SERVED = b"\x03served"
+_MEMBERS = b"\x04"
+_MEMBERS_END = b"\x05"
 
 
 def pack_revision(revision: int) -> bytes:
@@ -72,6 +75,11 @@ def served_row(shared: bytes) -> bytes:
     return shared + _SERVED
 
 
+def members(shared: bytes) -> tuple[bytes, bytes]:
+    """The range of the daemons' rows, in a store whose shared keys begin with `shared`."""
+    return shared + _MEMBERS, shared + _MEMBERS_END
+
+
 def unpack_expiry(row: bytes, shared: bytes) -> tuple[int, int]:
     """(milliseconds, lease) of a row in the queue of expiries."""
     milliseconds, lease = _EXPIRY.unpack_from(row, len(shared) + len(_EXPIRIES))
@@ -89,6 +97,7 @@ class Layout:
     usage: bytes = field(init=False)
     alarms: bytes = field(init=False)
     retained: bytes = field(init=False)
+    writer: bytes = field(init=False)
     keys: bytes = field(init=False)
     keys_end: bytes = field(init=False)
     history: bytes = field(init=False)
@@ -108,6 +117,7 @@ class Layout:
             "usage": prefix + b"musage",
             "alarms": prefix + b"malarms",
             "retained": prefix + b"mretained",
+            "writer": prefix + b"mwriter",
             "keys": prefix + b"k",
             "keys_end": prefix + b"l",
             "history": prefix + b"h",

@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from fetch.engine import background, retention
 from fetch.engine.background import Failed
@@ -13,6 +13,7 @@ from fetch.engine.protocol import UnknownTenant
 from fetch.engine.reaper import TASK, Reaper
 from fetch.engine.served import ServedTime
 from fetch.engine.turns import Turns
+from fetch.engine.writer import Claim
 from fetch.stores.protocol import Store
 
 
@@ -28,16 +29,19 @@ class Tenants:
         report: Report,
         failed: Failed = lambda _: None,
         served: ServedTime | None = None,
+        claim: Callable[[str], Claim] | None = None,
     ) -> None:
         """`quota` in bytes for each tenant, 0 for none; `allowed` None: a tenant is created at its first use.
 
-        `failed` is told of each failure of what runs in the background; `served` is the time, unless it is its own.
+        `failed` is told of each failure of what runs in the background; `served` is the time, unless it is its own;
+        `claim` gives each tenant's writer its claim.
         """
         self.store = store
         self._quota = quota
         self._allowed = allowed
         self._mutate = mutate
         self._report = report
+        self._claim = claim
         self._turns = Turns()
         self.most_response_bytes = MOST_RESPONSE_BYTES
         self.retention: retention.Retention | None = None
@@ -107,6 +111,7 @@ class Tenants:
             self._turns,
             self.served,
             self._failed,
+            None if self._claim is None else self._claim(name),
         )
         engine.most_response_bytes = self.most_response_bytes
         await engine.resume()

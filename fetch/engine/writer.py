@@ -18,7 +18,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fetch import errors
 from fetch.engine import alarms
@@ -43,6 +43,21 @@ _TOO_MUCH = KeyTooLong, TransactionTooLarge
 logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[Batch], Awaitable[Any]]
+_Claimed = tuple[bytes | None, bytes | None]
+
+
+class Claim(Protocol):
+    """Which daemon writes for a tenant, where there are several that could: a row that each batch reads and may write.
+
+    Nothing relies on it but where writes are sent to. It costs no round trip: it is read with a batch's other rows.
+    """
+
+    def renewed(self, stored: bytes | None) -> bytes | None:
+        """What the row becomes with a batch that found it so; None: it stays. Asked again where a batch is evaluated
+        again, and to have no effects."""
+
+    def committed(self, stored: bytes | None, written: bytes | None) -> None:
+        """A batch that has found it so, and written this, has been committed."""
 
 
 @dataclass(slots=True)
@@ -66,10 +81,11 @@ class Writer:
         publish: Callable[[int, int, list[StoredEvent]], None],
         committed: Callable[[Committed], None],
         work: Callable[[], Work],
+        claim: Claim | None = None,
     ) -> None:
         """`publish(before, revision, events)` is told of every commit, in order, before its callers are answered.
 
-        `work` makes the work that a batch is.
+        `work` makes the work that a batch is; `claim` is None where no other daemon is known of.
         """
         self._store = store
         self._layout = layout
@@ -78,6 +94,7 @@ class Writer:
         self._publish = publish
         self._committed = committed
         self._work = work
+        self._claim = claim
         self._waiting: list[_Waiting] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -130,7 +147,7 @@ class Writer:
         started, clock = time.time_ns(), time.perf_counter()
         attempts = 0
 
-        async def evaluate(transaction: Transaction) -> tuple[int, Batch, list[Any]]:
+        async def evaluate(transaction: Transaction) -> tuple[int, Batch, list[Any], _Claimed | None]:
             nonlocal attempts
             attempts += 1
             work = self._work()
@@ -144,11 +161,11 @@ class Writer:
                 if results and work.is_spent():
                     await work.give_way()
                 results.append(await _evaluate(batch, waiting))
-            _finish(batch)
-            return before, batch, results
+            claimed = await self._renew_claim(transaction) if _finish(batch) else None
+            return before, batch, results, claimed
 
         try:
-            before, batch, results = await self._store.transact(evaluate)
+            before, batch, results, claimed = await self._store.transact(evaluate)
         except Exception as error:  # noqa: BLE001  every caller is told; the writer goes on with the next batch
             if len(group) > 1 and not isinstance(error, (StoreUnavailable, StoreFull)):
                 half = len(group) // 2  # what is too much, or the one write that fails all, is found by halving
@@ -162,6 +179,8 @@ class Writer:
             callers = [waiting.caller for waiting in group]
             self._report(Committed(len(group), 0, attempts, started, seconds, 0, 0, callers, failed=True))
             return []
+        if self._claim is not None and claimed is not None:
+            self._claim.committed(*claimed)
         self._tell(before, batch)
         if len(batch.after_commit) <= _ACTIONS_AT_ONCE:
             for action in batch.after_commit:
@@ -204,6 +223,16 @@ class Writer:
             except Exception:
                 logger.exception("watches cannot be told of revision %d", batch.revision)
 
+    async def _renew_claim(self, transaction: Transaction) -> _Claimed | None:
+        """Writes the claim with a batch that writes anything: the row as it was found, and as it was written."""
+        if self._claim is None:
+            return None
+        stored = await transaction.get(self._layout.writer)
+        written = self._claim.renewed(stored)
+        if written is not None:
+            transaction.set(self._layout.writer, written)
+        return stored, written
+
     def _report(self, committed: Committed) -> None:
         """Tells who observes the engines. The writer goes on whatever comes of it."""
         try:
@@ -222,6 +251,8 @@ class Writer:
     async def _begin(self, transaction: Transaction, group: list[_Waiting], work: Work) -> Batch:
         layout = self._layout
         rows = [layout.revision, layout.compacted, layout.usage, layout.alarms]
+        if self._claim is not None:
+            rows.append(layout.writer)
         for waiting in group:
             rows += waiting.keys
         await transaction.prefetch(rows[:_ROWS_AT_ONCE])
@@ -282,15 +313,16 @@ async def _evaluate(batch: Batch, waiting: _Waiting) -> Any:
     return result
 
 
-def _finish(batch: Batch) -> None:
-    """Stores what the whole batch has changed. The revision is written whenever anything is: see the module."""
+def _finish(batch: Batch) -> bool:
+    """Stores what the whole batch has changed, if it has. The revision is written whenever anything is: see the module."""
     transaction, layout = batch.transaction, batch.layout
     if batch.alarms != batch.alarms_before:
         transaction.set(layout.alarms, alarms.pack(batch.alarms))
     if not transaction.writes and not transaction.cleared:
-        return
+        return False
     transaction.set(layout.usage, pack_usage(batch.stored_bytes, batch.keys))
     transaction.set(layout.revision, pack_revision(batch.revision))
+    return True
 
 
 def _as_answer(error: Exception) -> Exception:

@@ -62,10 +62,13 @@ class Tenant:
     newest: int = 1
     known: dict[bytes, int] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=itertools.count)
+    loyal: float = 0.0
+    """How often clients take the daemon that has been there for longest, rather than any."""
 
     def daemon(self) -> Daemon:
         """One that a client would connect to."""
-        return self.chance.choice(self.daemons())
+        daemons = self.daemons()
+        return daemons[0] if self.chance.random() < self.loyal else self.chance.choice(daemons)
 
     def new_value(self) -> bytes:
         """A value that nobody has written."""

@@ -22,7 +22,11 @@ from fetch.config import Settings
 from fetch.engine.mutations import apply
 from fetch.engine.retention import Retention
 from fetch.engine.served import ServedTime
+from fetch.engine.protocol import Tenants as GivesEngines
 from fetch.engine.tenants import Tenants
+from fetch.peers.channels import Channel
+from fetch.peers.daemons import Peers, SharedTenants, Writers
+from fetch.peers.members import Members
 from fetch.services.kv import KV
 from fetch.services.lease import Lease
 from fetch.services.maintenance import Maintenance
@@ -33,6 +37,7 @@ from interceptors.classification import Classification
 from tests.engine.engines import operation_chain
 from tests.simulation.binding import SimulatedBinding
 from tests.simulation.cluster import Cluster
+from tests.simulation.network import Network
 
 Response = TypeVar("Response", bound=Message)
 
@@ -66,10 +71,20 @@ class Machine:
 class Daemon:
     """One process. Whatever runs in it ends with it."""
 
-    def __init__(self, name: str, cluster: Cluster, machine: "Machine", retention: Retention | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        cluster: Cluster,
+        machine: "Machine",
+        retention: Retention | None = None,
+        network: Network | None = None,
+    ) -> None:
+        """`network` is between it and its peers; None: it has none that it knows of."""
         self.name = name
         self._retention = retention
         self.machine = machine
+        self.network = network
+        self.peers: Peers | None = None
         self.alive = True
         self.binding = SimulatedBinding(cluster)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -81,17 +96,25 @@ class Daemon:
         """Starts to serve. Everything that is started in here belongs to the daemon: see `task_factory`."""
         _OWNER.set(self)
         self.store = FoundationDBStore(self.binding)  # type: ignore[arg-type]  # the model of the binding
+        served = ServedTime(self.store, self.machine.monotonic, time.time, self.machine.identity)
+        self.writers = self._writers(served)
         self.tenants = Tenants(
             self.store,
             0,
             None,
             chain.compose(operation_chain(), apply),
             lambda *_: None,
-            served=ServedTime(self.store, self.machine.monotonic, time.time, self.machine.identity),
+            served=served,
+            claim=None if self.writers is None else self.writers.of,
         )
         self.tenants.retention = self._retention
+        shared: GivesEngines = self.tenants
+        if self.writers is not None and self.network is not None:
+            self.peers = Peers(self.tenants, self.writers, lambda _: None)
+            shared = SharedTenants(self.tenants, self.writers, traces=False)
+            self.network.listen(self.name, self._accept)
         links = [
-            Link("tenant", "tests", _Tenant(self.tenants)),
+            Link("tenant", "tests", _Tenant(shared)),
             Link("classification", "tests", Classification(Setup({}, SETTINGS))),
         ]
         services = (KV(SETTINGS), Watch(SETTINGS, self._streams), Lease(self._streams), Maintenance(SETTINGS))
@@ -101,6 +124,24 @@ class Daemon:
             for name, handler in service.handlers().items()
         }
         self.tenants.start()
+        if self.peers is not None:
+            self.peers.start()
+
+    def _writers(self, served: ServedTime) -> Writers | None:
+        network = self.network
+        if network is None:
+            return None
+        members = Members(self.store, self.name, [f"http://{self.name}:2379"], [self.name])
+        return Writers(members, served.now, lambda url: network.connect(self.name, url))
+
+    def _accept(self, channel: Channel) -> None:
+        """Begins to serve a peer, in a task of this daemon."""
+        assert self.peers is not None
+        token = _OWNER.set(self)
+        try:
+            asyncio.get_running_loop().create_task(self.peers.host.serve(channel))
+        finally:
+            _OWNER.reset(token)
 
     def own(self, task: asyncio.Task[Any]) -> None:
         """Takes a task for the daemon's own."""
@@ -113,12 +154,16 @@ class Daemon:
         self.binding.cut_off = True
         for context in list(self._contexts):
             context.hang_up()
+        if self.network is not None:
+            self.network.vanish(self.name)
         for task in list(self._tasks):
             task.cancel()
 
     async def stop(self) -> None:
         """Ends in order."""
         self._streams.stop()
+        if self.peers is not None:
+            await self.peers.leave()
         await self.tenants.close()
         await self.store.close()
         self.kill()
@@ -296,7 +341,7 @@ class _Context:
 class _Tenant:
     """Sets the call's tenant, as authorization does."""
 
-    def __init__(self, tenants: Tenants) -> None:
+    def __init__(self, tenants: GivesEngines) -> None:
         self._tenants = tenants
 
     async def intercept(self, call: Call, proceed: Proceed) -> Any:

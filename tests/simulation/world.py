@@ -12,6 +12,7 @@ from fetch.engine.retention import Retention
 from tests.simulation import clients, loop
 from tests.simulation.cluster import VERSIONS_PER_SECOND, Cluster, Faults
 from tests.simulation.daemon import CallError, Daemon, Machine, task_factory
+from tests.simulation.network import Network
 from tests.simulation.history import BrokenGuaranteeError, Watched, check
 
 QUIET_SECONDS = 60.0
@@ -35,6 +36,7 @@ class World:
     chance: random.Random
     cluster: Cluster
     machines: Sequence[Machine]
+    network: Network | None = None
     daemons: list[Daemon] = field(default_factory=list)
     started: int = 0
     retention: Retention | None = None
@@ -42,7 +44,8 @@ class World:
     async def start_daemon(self) -> None:
         """Starts one more. It runs in a task of its own, so that what it starts is told apart."""
         self.started += 1
-        daemon = Daemon(f"daemon-{self.started}", self.cluster, self.chance.choice(self.machines), self.retention)
+        machine = self.chance.choice(self.machines)
+        daemon = Daemon(f"daemon-{self.started}", self.cluster, machine, self.retention, self.network)
         await asyncio.create_task(daemon.start())
         self.daemons.append(daemon)
 
@@ -56,7 +59,7 @@ class World:
         ends = clients.now() + seconds
         while clients.now() < ends:
             await asyncio.sleep(chance.uniform(0.5, 4))
-            match chance.choice(("kill", "stop", "cut", "away", "harsh", "calm", "more")):
+            match chance.choice(("kill", "stop", "cut", "away", "harsh", "calm", "more", "hold", "hold", "break", "slow")):
                 case "kill":
                     await self._replace(chance.choice(self.serving()), gently=False)
                 case "stop":
@@ -74,8 +77,24 @@ class World:
                     self.cluster.faults = _HARSH
                 case "calm":
                     self.cluster.faults = Faults()
+                case "hold" if self.network is not None and len(self.serving()) > 1:
+                    await self._hold(self.network)
+                case "break" if self.network is not None and len(self.serving()) > 1:
+                    one, other = chance.sample(self.serving(), 2)
+                    self.network.break_between(one.name, other.name)
+                case "slow" if self.network is not None:
+                    self.network.most_delay = chance.choice((0.0005, 0.002, 0.02, 0.3))
+                    self.network.breaks = chance.choice((0, 0, 0.01))
                 case "more" if len(self.serving()) < 4:
                     await self.start_daemon()
+
+    async def _hold(self, network: Network) -> None:
+        """Lets nothing through between two daemons for a while, in one direction or both."""
+        one, other = self.chance.sample(self.serving(), 2)
+        held = {(one.name, other.name)} | ({(other.name, one.name)} if self.chance.random() < 0.5 else set())
+        network.held |= held
+        await asyncio.sleep(self.chance.uniform(0.1, 6))
+        network.held -= held
 
     async def _replace(self, daemon: Daemon, *, gently: bool) -> None:
         if len(self.serving()) == 1:
@@ -109,12 +128,15 @@ async def _run(chance: random.Random, retained: Retention | None) -> str:
     written: dict[bytes, tuple[int, bytes]] = {}
     cluster = Cluster(random.Random(chance.random()), wrote=lambda key, value, at: written.setdefault(key, (at, value)))
     machines = [Machine(chance.randbytes(16), chance.uniform(0, 1e6)) for _ in range(chance.randint(1, 3))]
-    world = World(chance, cluster, machines, retention=retained)
+    network = Network(random.Random(chance.random())) if chance.random() < 0.8 else None
+    world = World(chance, cluster, machines, network, retention=retained)
     for _ in range(chance.randint(1, 3)):
         await world.start_daemon()
     tenants = [
         clients.Tenant(f"tenant-{number}", chance, world.serving) for number in range(1 if chance.random() < 0.6 else 2)
     ]
+    for tenant in tenants:
+        tenant.loyal = chance.choice((0.0, 0.0, 0.8, 1.0))
     seconds = chance.uniform(3, 20)
     watching = [asyncio.create_task(_watch(tenant, seconds)) for tenant in tenants for _ in range(chance.randint(1, 4))]
     working = [clients.work(tenant, seconds) for tenant in tenants for _ in range(chance.randint(1, 5))]
@@ -124,6 +146,8 @@ async def _run(chance: random.Random, retained: Retention | None) -> str:
         for task in working:
             group.create_task(task)
     cluster.faults, cluster.away = Faults(), False
+    if network is not None:
+        network.held, network.breaks, network.most_delay = set(), 0.0, 0.002
     for daemon in world.daemons:
         daemon.binding.cut_off = False
     for tenant in tenants:

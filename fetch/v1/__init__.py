@@ -1,0 +1,1 @@
+"""fetch's own gRPC services, compiled at install from `protos/`."""
