@@ -5,7 +5,8 @@ Everything is read in pages, with pauses between them. Keys and events are the s
 no compaction comes in between; leases and alarms belong to the revision in the snapshot alone that has it.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from fetch import errors
 from fetch.engine import alarms
@@ -14,12 +15,23 @@ from fetch.engine.layout import FIRST_REVISION, Layout
 from fetch.engine.lease import SHORTEST_TTL, Grant
 from fetch.engine.reads import EVERYTHING, View, pages
 from fetch.engine.records import StoredEvent, mod_revision_of
+from fetch.engine.turns import Work
 from fetch.stores.protocol import SnapshotExpired
+
+T = TypeVar("T")
 
 _ROWS = 250
 
 Change = tuple[int, int, StoredEvent]
 """A revision, the position within it, and the event."""
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """An engine whose contents can be read as they are stored."""
+
+    async def read_contents(self, read: Callable[[View, Work], Awaitable[T]]) -> T:
+        """See `StoredEngine`."""
 
 
 async def raised_alarms(view: View) -> Alarms:

@@ -314,7 +314,7 @@ async def _evaluate(batch: Batch, waiting: _Waiting) -> Any:
 
 
 def _finish(batch: Batch) -> bool:
-    """Stores what the whole batch has changed, if it has. The revision is written whenever anything is: see the module."""
+    """Stores what the whole batch has changed; whether it has. The revision is written whenever anything is."""
     transaction, layout = batch.transaction, batch.layout
     if batch.alarms != batch.alarms_before:
         transaction.set(layout.alarms, alarms.pack(batch.alarms))

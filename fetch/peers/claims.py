@@ -1,12 +1,13 @@
 """Which daemon writes for a tenant now: a claim that each batch renews, and what a daemon makes of it.
 
-A claim is a row of the tenant: a daemon's name and the time served at which its last batch began. It is read and written
-with batches alone, so it costs nothing where nobody writes, and it is as true as the batches are: whoever finds another's
-fresh claim in a batch of its own contends with that one, and sends it what comes next. What a daemon believes is:
+A claim is a row of the tenant: a daemon's name and the time served at which its last batch began. It is read and
+written with batches alone, so it costs nothing where nobody writes, and it is as true as the batches are: whoever
+finds another's fresh claim in a batch of its own contends with that one, and sends it what comes next. What a daemon
+believes is:
 
 - Nobody writes, or it does: it writes. Its batches take the claim, unless they find another's that is fresh.
-- Another does: its clients' writes go there, as long as they keep coming. A second after the last it knows nothing again,
-  so an idle tenant is written by whoever gets the next write.
+- Another does: its clients' writes go there, as long as they keep coming. A second after the last it knows nothing
+  again, so an idle tenant is written by whoever gets the next write.
 - The other cannot be reached: it writes, and takes the claim whatever it says.
 
 The claim moves to where the load is: a writer most of whose writes one other daemon has sent for some time tells it to

@@ -1,10 +1,11 @@
-"""A tenant's engine where several daemons serve it: reads are this daemon's own, writes go to whoever writes for it now.
+"""A tenant's engine where several daemons serve it: reads are this daemon's own, writes go to whoever writes for it
+now.
 
 What cannot be sent, since nobody is known to write, or is there to be reached, or because its answer may be large, is
 written here. A write that was sent and not answered has an unknown result, as one whose commit has: UNAVAILABLE.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from opentelemetry import propagate

@@ -1,4 +1,5 @@
-"""What a daemon does for others: it takes their clients' writes into its own batches, and answers them as they are done.
+"""What a daemon does for others: it takes their clients' writes into its own batches, and answers them as they are
+done.
 
 It writes whatever it is sent, be it the tenant's writer or not; but tells who is, so that the next write goes there.
 """

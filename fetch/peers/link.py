@@ -1,4 +1,5 @@
-"""The way to another daemon, from the one whose clients' writes go there: what waits is sent together, answers as they come.
+"""The way to another daemon, from the one whose clients' writes go there: what waits is sent together, answers as they
+come.
 
 A write that was handed to the channel has an unknown fate until it is answered. One that was not has none: its sender
 writes it itself. The other side says something every second, so a link over which nothing comes any more breaks.

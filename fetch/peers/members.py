@@ -1,12 +1,12 @@
 """The daemons that serve a store's tenants: each keeps a row in the store, and reads the others'.
 
 A daemon's name is a number that it makes up when it starts. Its row says where clients and other daemons reach it, and
-changes with each beat of its heart; who sees a row stand still for long, by its own clock, takes the daemon for dead and
-removes the row, as with the heartbeats of `fetch/stores/foundationdb/daemons.py`. Those belong to the store, which has to
-know them before it can commit anything, and know nothing of addresses; these are ordinary rows.
+changes with each beat of its heart; who sees a row stand still for long, by its own clock, takes the daemon for dead
+and removes the row, as with the heartbeats of `fetch/stores/foundationdb/daemons.py`. Those belong to the store, which
+has to know them before it can commit anything, and know nothing of addresses; these are ordinary rows.
 
-What etcd calls a member is what clients tell apart: an address. So the ID of a member is made from its daemon's URLs, and
-stays when the daemon is started again.
+What etcd calls a member is what clients tell apart: an address. So the ID of a member is made from its daemon's URLs,
+and stays when the daemon is started again.
 """
 
 import asyncio

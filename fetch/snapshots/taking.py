@@ -13,8 +13,7 @@ from pathlib import Path
 import grpc
 
 from fetch.engine.alarms import MEMBER_ID
-from fetch.engine.contents import changes_since, granted_leases, keys_compacted, raised_alarms
-from fetch.engine.engine import StoredEngine
+from fetch.engine.contents import Readable, changes_since, granted_leases, keys_compacted, raised_alarms
 from fetch.engine.protocol import StorageEngine
 from fetch.engine.reads import View
 from fetch.engine.records import message_of, mod_revision_of
@@ -47,7 +46,7 @@ async def take(engine: StorageEngine, directory: Path | None) -> Spool:
     :raises OSError: there is no room for it, for instance
     :raises SnapshotExpired: so does the store's snapshot, twice, before all leases are read, or while it is held on to
     """
-    if not isinstance(engine, StoredEngine):
+    if not isinstance(engine, Readable):
         raise Refused(grpc.StatusCode.UNIMPLEMENTED, "etcdserver: snapshots are taken of what is in a store")
     try:
         return await engine.read_contents(lambda view, work: _write(view, work, directory))

@@ -23,6 +23,7 @@ from fetch.engine.mutations import apply
 from fetch.engine.retention import Retention
 from fetch.engine.served import ServedTime
 from fetch.engine.protocol import Tenants as GivesEngines
+from fetch.engine.served import ServedTime
 from fetch.engine.tenants import Tenants
 from fetch.peers.channels import Channel
 from fetch.peers.daemons import Peers, SharedTenants, Writers

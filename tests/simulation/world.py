@@ -12,8 +12,8 @@ from fetch.engine.retention import Retention
 from tests.simulation import clients, loop
 from tests.simulation.cluster import VERSIONS_PER_SECOND, Cluster, Faults
 from tests.simulation.daemon import CallError, Daemon, Machine, task_factory
-from tests.simulation.network import Network
 from tests.simulation.history import BrokenGuaranteeError, Watched, check
+from tests.simulation.network import Network
 
 QUIET_SECONDS = 60.0
 LATE_EXPIRY_SECONDS = 20.0
@@ -59,7 +59,9 @@ class World:
         ends = clients.now() + seconds
         while clients.now() < ends:
             await asyncio.sleep(chance.uniform(0.5, 4))
-            match chance.choice(("kill", "stop", "cut", "away", "harsh", "calm", "more", "hold", "hold", "break", "slow")):
+            match chance.choice(
+                ("kill", "stop", "cut", "away", "harsh", "calm", "more", "hold", "hold", "break", "slow")
+            ):
                 case "kill":
                     await self._replace(chance.choice(self.serving()), gently=False)
                 case "stop":
