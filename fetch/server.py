@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from fetch import chain
@@ -25,7 +25,10 @@ from fetch.http.serving.listener import Listener
 from fetch.observation import event_loop
 from fetch.observation.engines import Observation
 from fetch.observation.instruments import Instruments
-from fetch.observation.telemetry import Telemetry, TelemetryError
+from fetch.observation.telemetry import Telemetry, TelemetryError, is_tracing
+from fetch.peers.daemons import Peers, SharedTenants, Writers
+from fetch.peers.members import Members
+from fetch.peers.streams import Allowed, Caller, Files, PeerService
 from fetch.process.collector import relax_collector
 from fetch.process.limits import raise_open_files
 from fetch.process.manager import Manager
@@ -46,7 +49,7 @@ from fetch.services.watch import Watch
 from fetch.stores.embedded.store import LmdbStore
 from fetch.stores.foundationdb.store import FoundationDBStore
 from fetch.stores.protocol import Store, StoreLost, StoreUnavailable
-from fetch.transport import Service, server_of
+from fetch.transport import Service, peer_server_of, server_of
 
 _GRACE_SECONDS = 5.0
 _DEFAULT_QUOTA = 2 << 30
@@ -107,9 +110,12 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
     observation.identify(VERSION, MEMBER_ID)
     inner = chain.load(chain.OPERATION_GROUP, settings.transaction_interceptors, settings, instruments=instruments)
     store = _open_store(settings, worker)
-    tenants = _tenants(settings, store, chain.compose(inner, apply), observation)
+    served = _served(settings, store)
+    writers = _writers(settings, store, served)
+    tenants = _tenants(settings, store, chain.compose(inner, apply), observation, served, writers)
     try:
-        links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, tenants, instruments)
+        engines = tenants if writers is None else SharedTenants(tenants, writers, traces=is_tracing())
+        links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, engines, instruments)
         health, streams = Health(), Streams()
         if settings.workers == 1:
             require_free(settings)
@@ -118,6 +124,7 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
         server = server_of(_services(settings, health, streams), links, settings, application)
         tenants.start()
         following = await follow_store(store, health)
+        peers = await _among_peers(settings, tenants, writers, observation)
         await server.start()
         try:
             async with _observed(settings, telemetry, observation, tenants, well):
@@ -127,7 +134,7 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
             following.cancel()
             health.set_serving(serving=False)
             streams.stop()
-            await server.stop(_GRACE_SECONDS)
+            await asyncio.gather(server.stop(_GRACE_SECONDS), peers())
     finally:
         await tenants.close()
         await store.close()
@@ -206,17 +213,66 @@ def _open_store(settings: Settings, worker: int) -> Store:
         raise StartError(str(error)) from error
 
 
-def _tenants(settings: Settings, store: Store, mutate: Mutate, observation: Observation) -> Tenants:
+def _served(settings: Settings, store: Store) -> ServedTime:
     by_workers = settings.workers > 1 and not settings.fdb_cluster_file
-    served = ServedTime(store, workers=these_workers()) if by_workers else None
+    return ServedTime(store, workers=these_workers()) if by_workers else ServedTime(store)
+
+
+def _tenants(
+    settings: Settings,
+    store: Store,
+    mutate: Mutate,
+    observation: Observation,
+    served: ServedTime,
+    writers: Writers | None,
+) -> Tenants:
     quota = _quota(settings)
-    tenants = Tenants(store, quota, _allowed(settings), mutate, observation.report, observation.failed, served)
+    claim = None if writers is None else writers.of
+    tenants = Tenants(store, quota, _allowed(settings), mutate, observation.report, observation.failed, served, claim)
     tenants.most_response_bytes = settings.max_response_bytes
     seconds, revisions = settings.retained()
     if seconds or revisions:
         tenants.retention = Retention(seconds, revisions)
     observation.watch_over(tenants, quota)
     return tenants
+
+
+def _writers(settings: Settings, store: Store, served: ServedTime) -> Writers | None:
+    """What finds a tenant's writer among daemons that know each other; None: this one knows of no other."""
+    if not settings.has_peers:
+        return None
+    members = Members(store, settings.name, settings.advertise_client_urls, settings.initial_advertise_peer_urls)
+    certificate, key, authority = (
+        Path(str(path)) for path in (settings.peer_cert_file, settings.peer_key_file, settings.peer_trusted_ca_file)
+    )
+    files = Files(certificate, key, authority)
+    return Writers(members, served.now, Caller(files).connect)
+
+
+async def _among_peers(
+    settings: Settings, tenants: Tenants, writers: Writers | None, observation: Observation
+) -> Callable[[], Awaitable[None]]:
+    """Serves other daemons, and makes this one known to them; how that ends.
+
+    :raises StartError:
+    """
+    if writers is None:
+        return _nothing
+    peers = Peers(tenants, writers, observation.failed)
+    allowed = Allowed(settings.peer_cert_allowed_cn, settings.peer_cert_allowed_hostname)
+    server = peer_server_of(PeerService(peers.host, allowed), settings)
+    await server.start()
+    peers.start()
+
+    async def leave() -> None:
+        await peers.leave()
+        await server.stop(_GRACE_SECONDS)
+
+    return leave
+
+
+async def _nothing() -> None:
+    """There are no peers to leave."""
 
 
 def _allowed(settings: Settings) -> frozenset[str] | None:

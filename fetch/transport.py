@@ -26,6 +26,8 @@ _HANDSHAKE_MS = 10_000
 _PENDING_CALLS = 1 << 20
 # what connections of one certificate's names may hold of the native transport: more than `memory` lets a tenant have
 _CLIENT_BYTES = 512 << 20
+# what another daemon may hold, whose clients' requests are bounded there
+_PEER_BYTES = (1 << 31) - 1
 
 
 class Server:
@@ -106,16 +108,47 @@ def server_of(
     )
     if hasattr(server, "set_http_application") and not settings.listen_client_http_urls:
         server.set_http_application(application)
+    files = (settings.cert_file, settings.key_file, settings.trusted_ca_file)
     for url in settings.listen_client_urls:
         parts = urlsplit(url)
         try:
             if parts.scheme == "https":
-                server.add_secure_port(parts.netloc, transport.ssl_server_credentials(*_certificates(settings)))
+                server.add_secure_port(parts.netloc, transport.ssl_server_credentials(*_read(*files)))
             else:
                 server.add_insecure_port(parts.netloc)
         except (RuntimeError, OSError) as error:
             raise StartError(f"cannot listen on {url}: {error}") from error
     return Server(server, Listener(application), settings, settings.listen_client_http_urls)
+
+
+def peer_server_of(service: Service, settings: Settings) -> grpc.aio.Server:
+    """A server of the service that daemons call, on its own addresses, that listens once it is started.
+
+    Daemons are trusted with as much as this one may have; whom it lets in is for the service to say.
+
+    :raises StartError:
+    """
+    transport = _transport(settings.transport)
+    server = transport.server(
+        options=[
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+            ("fetch_transport.max_bytes_of_a_client", _PEER_BYTES),
+        ]
+    )
+    handlers = {
+        name: chain.wrap(f"/{service.name}/{name}", handler, ()) for name, handler in service.handlers().items()
+    }
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service.name, handlers)])
+    files = (settings.peer_cert_file, settings.peer_key_file, settings.peer_trusted_ca_file)
+    for url in settings.listen_peer_urls:
+        try:
+            server.add_secure_port(urlsplit(url).netloc, transport.ssl_server_credentials(*_read(*files)))
+        except (RuntimeError, OSError) as error:
+            raise StartError(f"cannot listen on {url}: {error}") from error
+    return server
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,3 +188,11 @@ def _certificates(settings: Settings) -> tuple[list[tuple[bytes, bytes]], bytes,
         Path(str(path)).read_bytes() for path in (settings.cert_file, settings.key_file, settings.trusted_ca_file)
     )
     return [(key, certificate)], authority, True
+
+
+def _read(
+    certificate: str | None, key: str | None, authority: str | None
+) -> tuple[list[tuple[bytes, bytes]], bytes, bool]:
+    """The arguments of `grpc.ssl_server_credentials`, from files: callers must have a certificate."""
+    pair = Path(str(key)).read_bytes(), Path(str(certificate)).read_bytes()
+    return [pair], Path(str(authority)).read_bytes(), True

@@ -33,8 +33,9 @@ def _run(options: argparse.Namespace) -> None:
     logs.set_up(settings.log_level, settings.log_format)
     faulthandler.enable()  # a page of the database that cannot be read is a SIGBUS: let the end say so
     worker = worker_number(os.environ)
-    if idle and worker is None:
-        logger.warning(idle)
+    for line in (idle, settings.idle_peers):
+        if line and worker is None:
+            logger.warning(line)
     if settings.workers > 1 and worker is None:
         require_free(settings)
         require_data_directory(settings)

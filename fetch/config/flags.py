@@ -10,6 +10,16 @@ from fetch.config.settings import declared
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "addresses": ("listen_client_urls", "listen_client_http_urls", "advertise_client_urls", "listen_metrics_urls"),
+    "daemons on one FoundationDB": (
+        "name",
+        "listen_peer_urls",
+        "initial_advertise_peer_urls",
+        "peer_cert_file",
+        "peer_key_file",
+        "peer_trusted_ca_file",
+        "peer_cert_allowed_cn",
+        "peer_cert_allowed_hostname",
+    ),
     "certificates": ("cert_file", "key_file", "trusted_ca_file"),
     "tenants": ("principal", "tenants", "admin_principals", "anonymous_tenant"),
     "storage": (

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fetch.chain_setting import OPERATION_CHAIN, REQUEST_CHAIN, Chain, resolve
+from fetch.config import peers
 from fetch.config.setting import (
     BYTES,
     CHAIN,
@@ -53,6 +54,22 @@ class Settings:
     key_file: str | None = setting(None, "the server's private key, PEM", FILE)
     trusted_ca_file: str | None = setting(
         None, "the authority of the clients' certificates, which are required on https://, PEM", FILE
+    )
+    name: str = setting("fetch", "what MemberList calls this daemon", NAME)
+    listen_peer_urls: tuple[str, ...] = setting(
+        (), "where the other daemons on one FoundationDB reach this one, https://", URLS
+    )
+    initial_advertise_peer_urls: tuple[str, ...] = setting(
+        (), "what it tells them; required where 0.0.0.0 or [::] is listened on", URLS, "those listened on"
+    )
+    peer_cert_file: str | None = setting(None, "this daemon's certificate among daemons, PEM", FILE)
+    peer_key_file: str | None = setting(None, "its private key, PEM", FILE)
+    peer_trusted_ca_file: str | None = setting(None, "the authority of daemons' certificates, PEM", FILE)
+    peer_cert_allowed_cn: tuple[str, ...] = setting(
+        (), "the common names that daemons' certificates have", NAMES, "any that the authority has signed"
+    )
+    peer_cert_allowed_hostname: tuple[str, ...] = setting(
+        (), "the DNS names that they have", NAMES, "any that the authority has signed"
     )
     data_dir: str = setting("./data", "directory of the embedded store", DIRECTORY)
     fdb_cluster_file: str | None = setting(None, "FoundationDB's cluster file, instead of a data-dir", FILE)
@@ -102,7 +119,14 @@ class Settings:
 
         :raises SettingsError:
         """
-        for name in ("listen_client_urls", "listen_client_http_urls", "advertise_client_urls", "listen_metrics_urls"):
+        for name in (
+            "listen_client_urls",
+            "listen_client_http_urls",
+            "advertise_client_urls",
+            "listen_metrics_urls",
+            "listen_peer_urls",
+            "initial_advertise_peer_urls",
+        ):
             for url in getattr(self, name):
                 _check_url(name, url)
         if not self.listen_client_urls:
@@ -111,14 +135,8 @@ class Settings:
         for url in self.listen_client_http_urls:
             if urlsplit(url).netloc in addresses:
                 raise SettingsError(f"--listen-client-http-urls: {url} is among --listen-client-urls, too")
-        if not self.advertise_client_urls:
-            for url in self.listen_client_urls:
-                if _is_unspecified(urlsplit(url).hostname or ""):
-                    raise SettingsError(
-                        f"--advertise-client-urls is required when --listen-client-urls is {url}: "
-                        "nobody can connect to that address"
-                    )
-            object.__setattr__(self, "advertise_client_urls", self.listen_client_urls)
+        self._advertise("advertise_client_urls", "listen_client_urls")
+        self._advertise("initial_advertise_peer_urls", "listen_peer_urls")
         for url in self.listen_metrics_urls:
             if not url.startswith("http://"):
                 raise SettingsError(f"--listen-metrics-urls: {url} is not an http:// URL")
@@ -144,7 +162,9 @@ class Settings:
                     "--interceptors leaves out authorization, without which an https:// listener serves nobody: "
                     "to add to the chain, say +NAME"
                 )
-            self._check_certificates()
+            self._check_certificates("cert_file", "key_file", "trusted_ca_file", "an https:// listener")
+        if self.has_peers:
+            self._check_peers()
         for name in (
             "max_request_bytes",
             "max_response_bytes",
@@ -183,31 +203,72 @@ class Settings:
             raise SettingsError("--auto-compaction-retention must be at least 1s")
         return seconds, 0
 
+    def _advertise(self, name: str, listened: str) -> None:
+        """What is not told to be advertised is what is listened on."""
+        if getattr(self, name):
+            return
+        for url in getattr(self, listened):
+            if _is_unspecified(urlsplit(url).hostname or ""):
+                raise SettingsError(
+                    f"{flag_of(name)} is required when {flag_of(listened)} is {url}: nobody can connect to that address"
+                )
+        object.__setattr__(self, name, getattr(self, listened))
+
+    @property
+    def has_peers(self) -> bool:
+        """Whether this daemon and others send each other writes."""
+        return bool(self.listen_peer_urls) and self.fdb_cluster_file is not None
+
+    @property
+    def idle_peers(self) -> str:
+        """A line that says which settings of peers do nothing, and why; empty for none."""
+        given = [flag_of(name) for name in peers.NAMES if getattr(self, name)]
+        if not given or self.has_peers:
+            return ""
+        why = "--listen-peer-urls is not given" if self.fdb_cluster_file else "an embedded store is one daemon's"
+        return f"settings of peers do nothing here, since {why}: {', '.join(given)}"
+
+    def _check_peers(self) -> None:
+        peers.check_urls(self.listen_peer_urls)
+        self._check_certificates("peer_cert_file", "peer_key_file", "peer_trusted_ca_file", "--listen-peer-urls")
+        if self.trusted_ca_file is not None:
+            peers.check_authorities(
+                Path(str(self.peer_trusted_ca_file)).read_bytes(),
+                Path(self.trusted_ca_file).read_bytes(),
+                allowed_cn=self.peer_cert_allowed_cn,
+                allowed_hostname=self.peer_cert_allowed_hostname,
+                principal=self.principal,
+                tenants=self.tenants,
+            )
+
     def _resolve_chain(self, name: str, chain: Chain) -> None:
         try:
             object.__setattr__(self, name, resolve(getattr(self, name), chain))
         except ValueError as error:
             raise SettingsError(f"{flag_of(name)}: {error}") from error
 
-    def _check_certificates(self) -> None:
+    def _check_certificates(self, certificate: str, key: str, authority: str, needed: str) -> None:
+        """Looks at the files that settings of these names tell; `needed` is by what."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        for name in ("cert_file", "key_file", "trusted_ca_file"):
+        for name in (certificate, key, authority):
             path = getattr(self, name)
             if path is None:
-                raise SettingsError(f"an https:// listener needs {flag_of(name)} (`fetch certs` makes some to try)")
+                raise SettingsError(f"{needed} needs {flag_of(name)} (`fetch certs` makes some to try)")
             try:
                 Path(path).read_bytes()
             except OSError as error:
                 raise SettingsError(f"{flag_of(name)}: cannot read {path}: {error.strerror}") from error
         try:
             # without a password of its own OpenSSL would ask the terminal for that of an encrypted key
-            context.load_cert_chain(str(self.cert_file), str(self.key_file), password="")
+            context.load_cert_chain(getattr(self, certificate), getattr(self, key), password="")
         except ssl.SSLError as error:
-            raise SettingsError(f"--cert-file and --key-file are not a certificate and its key: {error}") from error
+            raise SettingsError(
+                f"{flag_of(certificate)} and {flag_of(key)} are not a certificate and its key: {error}"
+            ) from error
         try:
-            context.load_verify_locations(str(self.trusted_ca_file))
+            context.load_verify_locations(getattr(self, authority))
         except ssl.SSLError as error:
-            raise SettingsError(f"--trusted-ca-file is not a certificate: {error}") from error
+            raise SettingsError(f"{flag_of(authority)} is not a certificate: {error}") from error
 
 
 def declared() -> dict[str, Setting]:

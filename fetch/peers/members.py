@@ -45,8 +45,7 @@ class Member:
     id: int = field(init=False)
 
     def __post_init__(self) -> None:
-        urls = "\n".join([*sorted(self.peer_urls), "", *sorted(self.client_urls)])
-        digest = hashlib.sha256(urls.encode()).digest()
+        digest = hashlib.sha256("\n".join(sorted(self.client_urls)).encode()).digest()
         object.__setattr__(self, "id", struct.unpack(">Q", digest[:8])[0] >> 1 | 1)
 
 

@@ -28,9 +28,17 @@ def worker_number(environment: Mapping[str, str]) -> int | None:
 
 
 def settings_of(settings: Settings, worker: int) -> Settings:
-    """A worker's settings: each has a metrics listener of its own, on the ports behind the first one's."""
-    urls = tuple(_shifted(url, worker) for url in settings.listen_metrics_urls)
-    return dataclasses.replace(settings, listen_metrics_urls=urls)
+    """A worker's settings: each has listeners of its own for metrics and for peers, on the ports behind the first's."""
+
+    def own(urls: Sequence[str]) -> tuple[str, ...]:
+        return tuple(_shifted(url, worker) for url in urls)
+
+    return dataclasses.replace(
+        settings,
+        listen_metrics_urls=own(settings.listen_metrics_urls),
+        listen_peer_urls=own(settings.listen_peer_urls),
+        initial_advertise_peer_urls=own(settings.initial_advertise_peer_urls),
+    )
 
 
 def stop_with_supervisor(stop: asyncio.Event) -> None:

@@ -74,10 +74,11 @@ def issue(
     common_name: str | None,
     *,
     server: bool = False,
+    peer: bool = False,
     names: Sequence[x509.GeneralName] = (),
     valid: datetime.timedelta = _YEAR,
 ) -> Certificate:
-    """A certificate signed by an authority, for a server or a client.
+    """A certificate signed by an authority, for a server, a client, or a daemon among daemons, which is both.
 
     `names` are its subject alternative names; `valid` counts from now, and may be negative.
     """
@@ -85,12 +86,13 @@ def issue(
     attributes = [] if common_name is None else [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
     end = datetime.datetime.now(datetime.UTC) + valid
     start = min(datetime.datetime.now(datetime.UTC), end) - _CLOCK_SKEW
-    usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH] if server or peer else []
+    usages += [] if server else [ExtendedKeyUsageOID.CLIENT_AUTH]
     builder = (
         _builder(x509.Name(attributes), signer.certificate.subject, key, start, end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key()), critical=False)
     )
     if names:

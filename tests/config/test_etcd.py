@@ -40,12 +40,27 @@ def test_the_flags_of_an_etcds_unit_file_are_accepted_and_one_line_says_why_they
       --client-cert-auth --peer-client-cert-auth --peer-trusted-ca-file ca.crt --snapshot-count=10000 --heartbeat-interval 100
       --auto-compaction-retention=8 --feature-gates=InitialCorruptCheck=true --experimental-initial-corrupt-check=true"""
     assert told(*unit.split()) == (
-        "settings of etcd that do nothing here: --name, --initial-advertise-peer-urls, --listen-peer-urls, "
-        "--initial-cluster-token, --initial-cluster, --initial-cluster-state, --peer-client-cert-auth, "
-        "--peer-trusted-ca-file (daemons form no cluster, they share a store); "
+        "settings of etcd that do nothing here: "
+        "--initial-cluster-token, --initial-cluster, --initial-cluster-state "
+        "(daemons form no cluster, they share a store); "
         "--snapshot-count, --heartbeat-interval (there is no Raft and no log of it); "
         "--feature-gates, "
         "--experimental-initial-corrupt-check (etcd's experiments are of its own parts)"
+    )
+
+
+def test_peers_of_an_embedded_store_are_told_to_do_nothing() -> None:
+    arguments = ["--listen-peer-urls=http://10.0.1.10:2380", "--peer-trusted-ca-file=none.crt", "--name=infra0"]
+    assert load(*arguments).idle_peers == (
+        "settings of peers do nothing here, since an embedded store is one daemon's: "
+        "--listen-peer-urls, --initial-advertise-peer-urls, --peer-trusted-ca-file"
+    )
+    assert load("--name=infra0").idle_peers == ""
+
+
+def test_peers_without_an_address_are_told_to_do_nothing() -> None:
+    assert load("--fdb-cluster-file=fdb.cluster", "--peer-cert-file=peer.crt").idle_peers == (
+        "settings of peers do nothing here, since --listen-peer-urls is not given: --peer-cert-file"
     )
 
 
@@ -60,7 +75,12 @@ def test_a_flag_of_etcds_needs_no_value_to_be_read(flag: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--experimental-x"], ["--experimental-x=1"], ["--experimental-x", "1"], ["--experimental-x", "--name=x"]],
+    [
+        ["--experimental-x"],
+        ["--experimental-x=1"],
+        ["--experimental-x", "1"],
+        ["--experimental-x", "--initial-cluster=x"],
+    ],
 )
 def test_any_experiment_of_etcds_is_accepted(arguments: list[str]) -> None:
     assert "--experimental-x (" in told(*arguments)
@@ -118,8 +138,8 @@ def test_a_certificate_is_not_left_away_by_a_variable_either() -> None:
 
 
 def test_variables_of_etcds_that_do_nothing_are_told_too() -> None:
-    assert told(environment={"ETCD_NAME": "infra0"}) == (
-        "settings of etcd that do nothing here: ETCD_NAME (daemons form no cluster, they share a store)"
+    assert told(environment={"ETCD_INITIAL_CLUSTER": "infra0"}) == (
+        "settings of etcd that do nothing here: ETCD_INITIAL_CLUSTER (daemons form no cluster, they share a store)"
     )
 
 

@@ -20,9 +20,8 @@ from fetch import chain
 from fetch.chain import Call, Link, Proceed, Setup
 from fetch.config import Settings
 from fetch.engine.mutations import apply
-from fetch.engine.retention import Retention
-from fetch.engine.served import ServedTime
 from fetch.engine.protocol import Tenants as GivesEngines
+from fetch.engine.retention import Retention
 from fetch.engine.served import ServedTime
 from fetch.engine.tenants import Tenants
 from fetch.peers.channels import Channel
