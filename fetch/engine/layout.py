@@ -1,7 +1,7 @@
 """Where a tenant's data lies: every key that the engine stores is made here.
 
     PREFIX r                        the last revision, 8 bytes
-    PREFIX m NAME                   metadata: compacted, usage, alarms, retained (see `retention`), writer (see `writer`)
+    PREFIX m NAME                   metadata: compacted, usage, alarms, retained (`retention`), writer (`writer`)
     PREFIX k KEY                    the current KeyValue, framed (see `records`)
     PREFIX h ESCAPED-KEY REVISION   sub, 4 bytes: the event of REVISION superseded a value of KEY
     PREFIX e REVISION SUB           the event, an mvccpb.Event with its previous value
