@@ -10,8 +10,8 @@ have, and looks after them by the services that ask for an administrator.
 A connection's rights end with its certificate: from then on its calls are refused with UNAVAILABLE, its streams end so,
 and it is closed, so that clients connect anew and TLS looks at the certificate that they have then.
 
-Settings: none. `--principal` says what names the tenant, `--anonymous-tenant` who is on http:// listeners, and
-`--admin-principals` who are administrators.
+Settings: none. `--principal` says what names the tenant, `--tenants` which there may be, `--anonymous-tenant` who is on
+http:// listeners, and `--admin-principals` who are administrators.
 """
 
 import math
@@ -48,6 +48,7 @@ class Authorization:
         self._anonymous = Principal(anonymous or "", math.inf, "" if anonymous else "no client certificate")
         self._kind = setup.settings.principal
         self._administrators = frozenset(setup.settings.admin_principals)
+        self._listed = self._administrators.union(setup.settings.tenants or ())
         self._principals: dict[bytes, Principal] = {}
         self._now = now
         self._expiry = Expiry(now)
@@ -84,7 +85,7 @@ class Authorization:
         return Principal("", math.inf, "no client certificate")
 
     def _learn(self, certificate: bytes) -> Principal:
-        principal = principal_of(certificate, self._kind)
+        principal = principal_of(certificate, self._kind, self._listed)
         if len(certificate) <= _LARGEST_CERTIFICATE:
             if len(self._principals) >= _MOST_PRINCIPALS:
                 del self._principals[next(iter(self._principals))]

@@ -12,8 +12,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from fetch import chain
-from fetch.chain_setting import OPERATION_CHAIN, REQUEST_CHAIN, Chain
 from fetch.config import declared, etcd, flags
+from fetch.config.chains import OPERATION_CHAIN, REQUEST_CHAIN, Chain
 from fetch.config.setting import Setting, flag_of, key_of, variable_of
 
 HERE = Path(__file__).parent

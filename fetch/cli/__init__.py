@@ -6,6 +6,7 @@ A command is a module with a function `add`, which adds its parser to those of t
 import argparse
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -22,14 +23,28 @@ COMMANDS = (serve, chain, certs)
 
 _NO_COMMAND = re.compile(r"^argument COMMAND: invalid choice: '(.*?)'")
 _USAGE_ERROR = 2
+_NOBODY_READS = 128 + signal.SIGPIPE
+"""The exit code of a program that SIGPIPE has ended, as a shell tells it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command.
 
     A wrong setting, and a start that fails, is one line on stderr and exit code 2. A daemon whose store cannot be used
-    any more ends with exit code 74 (EX_IOERR), for whoever supervises it to start it again.
+    any more ends with exit code 74 (EX_IOERR), for whoever supervises it to start it again. A command whose output
+    nobody reads any more, such as `head` that has seen enough, ends silently.
     """
+    try:
+        try:
+            _run(arguments)
+        finally:
+            sys.stdout.flush()  # and not at the interpreter's end, which could only complain
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_NOBODY_READS)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         options.arguments = sys.argv[1:] if arguments is None else arguments

@@ -4,9 +4,9 @@ import argparse
 import sys
 
 from fetch.chain import OPERATION_GROUP, REQUEST_GROUP, available, plan
-from fetch.chain_setting import OPERATION_CHAIN, REQUEST_CHAIN
 from fetch.cli.settings import settings_of
 from fetch.config import flags
+from fetch.config.chains import OPERATION_CHAIN, REQUEST_CHAIN
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fetch.chain_setting import OPERATION_CHAIN, REQUEST_CHAIN, Chain, resolve
 from fetch.config import peers
+from fetch.config.chains import OPERATION_CHAIN, REQUEST_CHAIN, Chain, resolve
 from fetch.config.setting import (
     BYTES,
     CHAIN,

@@ -5,7 +5,7 @@ certificate alone is believed, and strictly: it names one principal so that no t
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -18,6 +18,27 @@ _UNREADABLE = (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedG
 _COMMON_NAME_DER = b"\x06\x03\x55\x04\x03"
 _DIRECTORY_STRINGS = frozenset({0x0C, 0x13, 0x14, 0x1C, 0x1E})
 """The tags of what X.520 lets a common name be: UTF8, Printable, Teletex, Universal and BMPString."""
+
+
+SHARED_NAMES = frozenset(
+    {
+        # kubeadm's, and those of Kubernetes' page on certificates
+        "kube-apiserver-etcd-client",
+        "kube-etcd-healthcheck-client",
+        "kube-etcd",
+        "kube-etcd-peer",
+        "kube-apiserver",
+        # k3s', RKE2's, kops'
+        "etcd-client",
+        # Kamaji's, and etcd's own for its first user
+        "root",
+        "etcd",
+        "client",
+        "localhost",
+    }
+)
+"""What those who make certificates for a cluster call its client of etcd, in every cluster alike: two clusters under
+one authority would have one tenant, and each the other's Secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +58,18 @@ class _NamelessError(Exception):
     """The certificate names nobody: a sentence whose part before the colon is one of few."""
 
 
-def principal_of(pem: bytes, kind: str) -> Principal:
+def principal_of(pem: bytes, kind: str, tenants: Collection[str] = ()) -> Principal:
     """The principal of a certificate: its one name of a kind, which is one of the setting `principal`.
 
     A certificate with several names of that kind has no principal, since which of them counts would be for whoever
-    reads it to choose; nor has one whose common name is not a text.
+    reads it to choose; nor has one whose common name is not a text, or one of `SHARED_NAMES` unless `tenants` lists it.
     """
     expires = math.inf
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         expires = certificate.not_valid_after_utc.timestamp()
         names = _common_names(certificate) if kind == "cn" else _alternative_names(certificate, kind)
-        return Principal(_only(names), expires)
+        return Principal(_own(_only(names), tenants), expires)
     except _UNREADABLE:
         return Principal("", expires, "the client certificate cannot be read")
     except _NamelessError as error:
@@ -65,6 +86,15 @@ def _only(names: Sequence[str]) -> str:
     except ValueError as error:
         raise _NamelessError(f"the principal is not a valid tenant name: {error}") from error
     return names[0]
+
+
+def _own(name: str, tenants: Collection[str]) -> str:
+    if name in SHARED_NAMES and name not in tenants:
+        raise _NamelessError(
+            f"the client certificate has a name that every cluster's has: {name!r}; "
+            "give each cluster one of its own, or list this one in --tenants"
+        )
+    return name
 
 
 def _common_names(certificate: x509.Certificate) -> list[str]:

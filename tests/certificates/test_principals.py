@@ -135,3 +135,14 @@ def test_other_attributes_of_the_subject_do_not_matter() -> None:
         x509.NameAttribute(NameOID.SERIAL_NUMBER, "7"),
     ]
     assert principal_of(issue_to(AUTHORITY, subject).certificate_pem, "cn").name == "alpha"
+
+
+@pytest.mark.parametrize("name", ["kube-apiserver-etcd-client", "kube-etcd-healthcheck-client", "etcd-client", "root"])
+def test_a_name_that_every_clusters_client_has_names_nobody(name: str) -> None:
+    pem = certificates.issue(AUTHORITY, name).certificate_pem
+    assert "a name that every cluster's has" in refusal(pem)
+
+
+def test_a_name_that_every_clusters_client_has_is_a_tenants_where_it_is_listed() -> None:
+    pem = certificates.issue(AUTHORITY, "kube-apiserver-etcd-client").certificate_pem
+    assert principal_of(pem, "cn", {"kube-apiserver-etcd-client"}).name == "kube-apiserver-etcd-client"

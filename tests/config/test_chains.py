@@ -3,8 +3,8 @@
 import pytest
 
 from fetch import config
-from fetch.chain_setting import OPERATION_CHAIN, REQUEST_CHAIN
 from fetch.config import Settings, SettingsError
+from fetch.config.chains import OPERATION_CHAIN, REQUEST_CHAIN
 
 NO_ENVIRONMENT: dict[str, str] = {}
 HTTP = {"listen_client_urls": "http://127.0.0.1:2379", "anonymous_tenant": "guest"}

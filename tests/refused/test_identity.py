@@ -94,6 +94,20 @@ def test_of_two_names_none_is_chosen(server: FetchServer, names: tuple[str, str]
     assert "more than one principal" in text
 
 
+def test_what_every_clusters_client_is_called_is_no_tenant(server: FetchServer) -> None:
+    with server.connect_as("kube-apiserver-etcd-client") as one_of_many:
+        code, text = refusal(one_of_many)
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert "give each cluster one of its own, or list this one in --tenants" in text
+
+
+def test_such_a_name_is_a_tenant_where_it_is_listed(transport: str, tmp_path: Path) -> None:
+    name = "kube-apiserver-etcd-client"
+    flags = [f"--transport={transport}", f"--tenants={name}"]
+    with Fetch("embedded").start(tmp_path, flags) as server, server.connect_as(name) as client:
+        assert client.put(b"key").header.revision == 2
+
+
 # a connection's rights end with its certificate
 
 
