@@ -198,6 +198,14 @@ class Refused(EtcdError):
         self.text = text  # type: ignore[misc]
 
 
+class CertificateRefused(Refused):
+    """A connection has no rights any more, since its certificate would not be taken for a new one: it was revoked, or
+    its authority is not trusted any more. UNAVAILABLE, as where TLS refuses it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(_Code.UNAVAILABLE, f"etcdserver: {reason}")
+
+
 def of_store(error: StoreUnavailable | StoreFull) -> EtcdError:
     """What etcd would say to this error of the store."""
     match error:

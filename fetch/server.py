@@ -49,6 +49,8 @@ from fetch.services.watch import Watch
 from fetch.stores.embedded.store import LmdbStore
 from fetch.stores.foundationdb.store import FoundationDBStore
 from fetch.stores.protocol import Store, StoreLost, StoreUnavailable
+from fetch.tls.material import MaterialError, files_of
+from fetch.tls.rotation import Rotation
 from fetch.transport import Service, peer_server_of, server_of
 
 _GRACE_SECONDS = 5.0
@@ -108,6 +110,7 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
     telemetry = _telemetry(settings, instruments)
     observation = Observation(instruments)
     observation.identify(VERSION, MEMBER_ID)
+    rotation = rotation_of(settings, instruments)
     inner = chain.load(chain.OPERATION_GROUP, settings.transaction_interceptors, settings, instruments=instruments)
     store = _open_store(settings, worker)
     served = _served(settings, store)
@@ -115,19 +118,19 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
     tenants = _tenants(settings, store, chain.compose(inner, apply), observation, served, writers)
     try:
         engines = tenants if writers is None else SharedTenants(tenants, writers, traces=is_tracing())
-        links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, engines, instruments)
+        links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, engines, instruments, rotation)
         health, streams = Health(), Streams()
         if settings.workers == 1:
             require_free(settings)
         well = pages.health(store.check, lambda: not streams.stopping, instruments)
         application = Application({"/version": pages.version(VERSION, STORAGE_VERSION), **well}, cross_origin=True)
-        server = server_of(_services(settings, health, streams), links, settings, application)
+        server = server_of(_services(settings, health, streams), links, settings, application, rotation)
         tenants.start()
         following = await follow_store(store, health)
         peers = await _among_peers(settings, tenants, writers, observation)
         await server.start()
         try:
-            async with _observed(settings, telemetry, observation, tenants, well):
+            async with rotation.running(), _observed(settings, telemetry, observation, tenants, well):
                 with event_loop.measured(instruments):
                     yield store
         finally:
@@ -195,6 +198,17 @@ async def _listen_for_metrics(listening: Listener, urls: tuple[str, ...]) -> Non
             await listening.start(url)
     except OSError as error:
         raise StartError(f"cannot listen on {', '.join(urls)}: {error}") from error
+
+
+def rotation_of(settings: Settings, instruments: Instruments) -> Rotation:
+    """The certificates that are served with, read.
+
+    :raises StartError: they cannot be used
+    """
+    try:
+        return Rotation(files_of(settings), instruments)
+    except MaterialError as error:
+        raise StartError(str(error)) from error
 
 
 def _telemetry(settings: Settings, instruments: Instruments) -> Telemetry:

@@ -4,8 +4,9 @@ The only module that knows which server runs the handlers.
 """
 
 import asyncio
+import contextlib
+import functools
 import importlib
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,9 @@ from fetch.config import Settings
 from fetch.http.asgi import Application
 from fetch.http.serving.listener import PROTOCOLS, Listener
 from fetch.process.start import StartError
-from fetch.tls.contexts import server_context
+from fetch.tls.contexts import rotating_context
+from fetch.tls.material import Material
+from fetch.tls.rotation import Rotation, Take
 
 _GRPC_OVERHEAD_BYTES = 512 * 1024
 _HANDSHAKE_MS = 10_000
@@ -33,10 +36,10 @@ _PEER_BYTES = (1 << 31) - 1
 class Server:
     """What serves the clients' addresses: a gRPC server, and what listens for HTTP beside it."""
 
-    def __init__(self, calls: grpc.aio.Server, requests: Listener, settings: Settings, urls: Sequence[str]) -> None:
-        """`requests` serves HTTP on these URLs."""
+    def __init__(self, calls: grpc.aio.Server, requests: Listener, settings: Settings, rotation: Rotation) -> None:
+        """`requests` serves HTTP on the URLs for HTTP alone."""
         self._calls, self._requests = calls, requests
-        self._settings, self._urls = settings, urls
+        self._settings, self._rotation = settings, rotation
 
     async def start(self) -> None:
         """Listens.
@@ -44,9 +47,11 @@ class Server:
         :raises StartError:
         """
         await self._calls.start()
-        for url in self._urls:
+        for url in self._settings.listen_client_http_urls:
+            secured = urlsplit(url).scheme == "https"
             try:
-                await self._requests.start(url, _context(url, self._settings), shared=self._settings.workers > 1)
+                context = rotating_context(self._rotation, PROTOCOLS) if secured else None
+                await self._requests.start(url, context, shared=self._settings.workers > 1)
             except OSError as error:
                 raise StartError(f"cannot listen on {url}: {error}") from error
 
@@ -65,12 +70,16 @@ class Service(Protocol):
 
 
 def server_of(
-    services: Sequence[Service], links: Sequence[chain.Link], settings: Settings, application: Application
+    services: Sequence[Service],
+    links: Sequence[chain.Link],
+    settings: Settings,
+    application: Application,
+    rotation: Rotation,
 ) -> Server:
     """A server of these services, each behind the request chain, that listens once it is started.
 
     The application answers every request that is not gRPC: beside gRPC where the transport can, unless there are URLs
-    for HTTP alone, as in etcd.
+    for HTTP alone, as in etcd. Ports with TLS are served with what `rotation` has, and takes later.
 
     :raises StartError: there is no such transport, or a URL cannot be listened on
     """
@@ -113,12 +122,12 @@ def server_of(
         parts = urlsplit(url)
         try:
             if parts.scheme == "https":
-                server.add_secure_port(parts.netloc, transport.ssl_server_credentials(*_read(*files)))
+                server.add_secure_port(parts.netloc, transport.credentials(rotation))
             else:
                 server.add_insecure_port(parts.netloc)
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, ValueError) as error:
             raise StartError(f"cannot listen on {url}: {error}") from error
-    return Server(server, Listener(application), settings, settings.listen_client_http_urls)
+    return Server(server, Listener(application), settings, rotation)
 
 
 def peer_server_of(service: Service, settings: Settings) -> grpc.aio.Server:
@@ -145,7 +154,7 @@ def peer_server_of(service: Service, settings: Settings) -> grpc.aio.Server:
     files = (settings.peer_cert_file, settings.peer_key_file, settings.peer_trusted_ca_file)
     for url in settings.listen_peer_urls:
         try:
-            server.add_secure_port(urlsplit(url).netloc, transport.ssl_server_credentials(*_read(*files)))
+            server.add_secure_port(urlsplit(url).netloc, transport.fixed_credentials(*_read(*files)))
         except (RuntimeError, OSError) as error:
             raise StartError(f"cannot listen on {url}: {error}") from error
     return server
@@ -153,11 +162,13 @@ def peer_server_of(service: Service, settings: Settings) -> grpc.aio.Server:
 
 @dataclass(frozen=True, slots=True)
 class _Transport:
-    """A gRPC server with grpcio's interface: what makes it, and what makes the credentials of its ports."""
+    """A gRPC server with grpcio's interface: what makes it, and what makes the credentials of one of its ports, from
+    what rotates or from what stays."""
 
     name: str
     server: Callable[..., Any]
-    ssl_server_credentials: Callable[..., Any]
+    credentials: Callable[[Rotation], Any]
+    fixed_credentials: Callable[..., Any]
 
 
 def _transport(wanted: str) -> _Transport:
@@ -172,22 +183,26 @@ def _transport(wanted: str) -> _Transport:
             if wanted == "native":
                 raise StartError(f"--transport native needs the package fetch-transport: {error}") from error
         else:
-            return _Transport("native", native.server, native.ssl_server_credentials)
-    return _Transport("grpcio", grpc.aio.server, grpc.ssl_server_credentials)
+            return _Transport(
+                "native", native.server, functools.partial(_of_native, native), native.ssl_server_credentials
+            )
+    return _Transport("grpcio", grpc.aio.server, _of_grpcio, grpc.ssl_server_credentials)
 
 
-def _context(url: str, settings: Settings) -> ssl.SSLContext | None:
-    if urlsplit(url).scheme == "http":
-        return None
-    return server_context(str(settings.cert_file), str(settings.key_file), str(settings.trusted_ca_file), PROTOCOLS)
+def _of_native(native: Any, rotation: Rotation) -> Any:
+    """The native transport's credentials: clients must have a certificate, which is in no revocation list."""
 
+    def made(material: Material) -> Any:
+        pair = (material.key, material.certificate)
+        revoked = material.trust.revocations.revoked
+        return native.ssl_server_credentials([pair], material.authorities, True, revoked=revoked)
 
-def _certificates(settings: Settings) -> tuple[list[tuple[bytes, bytes]], bytes, bool]:
-    """The arguments of `grpc.ssl_server_credentials`: clients must have a certificate."""
-    certificate, key, authority = (
-        Path(str(path)).read_bytes() for path in (settings.cert_file, settings.key_file, settings.trusted_ca_file)
-    )
-    return [(key, certificate)], authority, True
+    def prepare(material: Material) -> Take:
+        return functools.partial(credentials.replace, made(material))
+
+    credentials = made(rotation.material)
+    rotation.serve_with(prepare)
+    return credentials
 
 
 def _read(
@@ -196,3 +211,25 @@ def _read(
     """The arguments of `grpc.ssl_server_credentials`, from files: callers must have a certificate."""
     pair = Path(str(key)).read_bytes(), Path(str(certificate)).read_bytes()
     return [pair], Path(str(authority)).read_bytes(), True
+
+
+def _of_grpcio(rotation: Rotation) -> Any:
+    """Credentials of grpcio, which ask at each handshake for what is new. Its handshakes know no revocation lists:
+    `authorization` refuses the calls of whom those name."""
+    latest: list[Any] = []
+
+    def prepare(material: Material) -> Take:
+        pair = (material.key, material.certificate)
+        configuration = grpc.ssl_server_certificate_configuration([pair], material.authorities)
+        return functools.partial(latest.append, configuration)
+
+    def changed() -> Any:
+        """What is new since this was asked for the last time, if anything is; in a thread of grpcio's."""
+        newest = None
+        with contextlib.suppress(IndexError):
+            while True:
+                newest = latest.pop(0)
+        return newest
+
+    rotation.serve_with(prepare)
+    return grpc.dynamic_ssl_server_credentials(changed(), changed, require_client_authentication=True)

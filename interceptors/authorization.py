@@ -7,13 +7,16 @@ On an http:// listener there is no certificate, and the configured anonymous ten
 A principal of `--admin-principals` is an administrator, as `call.administrator` tells. It has a keyspace as tenants
 have, and looks after them by the services that ask for an administrator.
 
-A connection's rights end with its certificate: from then on its calls are refused with UNAVAILABLE, its streams end so,
-and it is closed, so that clients connect anew and TLS looks at the certificate that they have then.
+A connection's rights end with its certificate: when it expires, is revoked, or when its authority is not trusted any
+more. From then on its calls are refused with UNAVAILABLE, its streams end so, and it is closed, so that clients connect
+anew and TLS looks at the certificate that they have then.
 
 Settings: none. `--principal` says what names the tenant, `--tenants` which there may be, `--anonymous-tenant` who is on
 http:// listeners, and `--admin-principals` who are administrators.
 """
 
+import asyncio
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -29,7 +32,7 @@ from fetch.tls.connections import Connections
 from fetch.tls.expiry import Expiry
 from fetch.tls.principals import Principal, principal_of
 
-_CERTIFICATE = "x509_pem_cert"
+_CERTIFICATE, _INTERMEDIATES = "x509_pem_cert", "x509_pem_cert_chain"
 _SECURITY, _INSECURE = "transport_security_type", b"insecure"
 _WITHOUT_TENANT = ("/grpc.health.", "/grpc.reflection.")
 _MOST_PRINCIPALS = 4096
@@ -53,6 +56,10 @@ class Authorization:
         self._now = now
         self._expiry = Expiry(now)
         self._connections = Connections()
+        self._trust = setup.trust
+        self._reviewing: asyncio.Task[None] | None = None
+        if self._trust is not None:
+            self._trust.on_change(self._review)
         self._refused = metrics.get_meter("fetch").create_counter(
             "fetch.authorization.refused", description="Calls refused before they had a tenant, by reason."
         )
@@ -62,6 +69,8 @@ class Authorization:
         principal = self._principal(call)
         if principal.expires <= self._now():
             raise self._expired(call)
+        if principal.distrusted:
+            raise self._distrusted(call, principal.distrusted)
         if not call.method.startswith(_WITHOUT_TENANT):
             # should the certificate end while its tenant is opened, the call has still begun before
             call.tenant = self._tenants.get(principal.name) or await self._open(principal)
@@ -69,28 +78,43 @@ class Authorization:
         if not call.response_streaming or principal.expires == math.inf:
             return await proceed(call)
         try:
-            with self._expiry.until(principal.expires):
+            with self._expiry.until(principal.certificates, principal.expires):
                 return await proceed(call)
         except errors.CertificateExpired:
             raise self._expired(call) from None
+        except errors.CertificateRefused as refused:
+            raise self._distrusted(call, refused.text.removeprefix("etcdserver: ")) from None
 
     def _principal(self, call: Call) -> Principal:
         identity = call.auth_context()
         certificates = identity.get(_CERTIFICATE)
         if certificates:
+            presented = certificates[0]
+            if intermediates := identity.get(_INTERMEDIATES):
+                presented += intermediates[0]
             # by the certificate's bytes, which both transports have at hand: to read it takes 50 µs, to find it 0.1
-            return self._principals.get(certificates[0]) or self._learn(certificates[0])
+            return self._principals.get(presented) or self._learn(certificates[0], presented)
         if identity.get(_SECURITY) == [_INSECURE]:
             return self._anonymous
         return Principal("", math.inf, "no client certificate")
 
-    def _learn(self, certificate: bytes) -> Principal:
-        principal = principal_of(certificate, self._kind, self._listed)
-        if len(certificate) <= _LARGEST_CERTIFICATE:
+    def _learn(self, certificate: bytes, presented: bytes) -> Principal:
+        principal = dataclasses.replace(
+            principal_of(certificate, self._kind, self._listed),
+            certificates=presented,
+            distrusted="" if self._trust is None else self._trust.refusal(presented),
+        )
+        if len(presented) <= _LARGEST_CERTIFICATE:
             if len(self._principals) >= _MOST_PRINCIPALS:
                 del self._principals[next(iter(self._principals))]
-            self._principals[certificate] = principal
+            self._principals[presented] = principal
         return principal
+
+    def _review(self) -> None:
+        """Whoever was let in is looked at again: calls as they come, and the streams that are open."""
+        self._principals.clear()
+        if self._trust is not None:
+            self._reviewing = asyncio.create_task(self._expiry.review(self._trust.refusal))
 
     async def _open(self, principal: Principal) -> StorageEngine:
         if principal.refusal:
@@ -108,3 +132,8 @@ class Authorization:
         self._refused.add(1, {"reason": "the client certificate has expired"})
         self._connections.end_soon(call.peer())
         return errors.CertificateExpired()
+
+    def _distrusted(self, call: Call, reason: str) -> errors.EtcdError:
+        self._refused.add(1, {"reason": reason})
+        self._connections.end_soon(call.peer())
+        return errors.CertificateRefused(reason)

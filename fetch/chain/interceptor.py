@@ -42,12 +42,23 @@ class MutationInterceptor(Protocol):
         """Lets the mutation pass, or raises what its write answers; then nothing of the write takes place."""
 
 
+class Trust(Protocol):
+    """Whether clients that TLS has let in would be let in now: authorities come and go, certificates are revoked."""
+
+    def refusal(self, certificates: bytes) -> str:
+        """Why a client with these certificates (PEM, its own first) would not be; empty if it would."""
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Calls back when `refusal` may say something else than before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What an interceptor is made from: its own table of the configuration, all settings, the tenants (only in the
-    request chain), and the instruments that it may count and measure with."""
+    request chain), the instruments that it may count and measure with, and whom TLS trusts."""
 
     table: Mapping[str, object]
     settings: Settings
     tenants: Tenants | None = None
     instruments: Instruments = field(default_factory=Instruments)
+    trust: Trust | None = None

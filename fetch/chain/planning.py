@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fetch.chain.foreign import makes_foreign
-from fetch.chain.interceptor import Setup
+from fetch.chain.interceptor import Setup, Trust
 from fetch.config import Settings
 from fetch.engine.protocol import Tenants
 from fetch.observation.instruments import Instruments
@@ -108,6 +108,7 @@ def load(
     settings: Settings,
     tenants: Tenants | None = None,
     instruments: Instruments | None = None,
+    trust: Trust | None = None,
 ) -> list[Link]:
     """The interceptors of a chain, made from what these names lead to, in this order.
 
@@ -117,10 +118,9 @@ def load(
     links: list[Link] = []
     for planned in plan(group, names, settings):
         table, factory = planned.table, planned.factory
+        setup = Setup(table, settings, tenants, instruments, trust)
         try:
-            interceptor = (
-                factory(**table) if makes_foreign(factory) else factory(Setup(table, settings, tenants, instruments))
-            )
+            interceptor = factory(**table) if makes_foreign(factory) else factory(setup)
         except Exception as error:
             raise ChainError(f"interceptor {planned.name!r} cannot be made: {error}") from error
         links.append(Link(planned.name, planned.origin, interceptor, planned.after))

@@ -5,6 +5,7 @@ import asyncio
 import faulthandler
 import logging
 import os
+import signal
 import sys
 
 from fetch.cli.settings import settings_of
@@ -31,6 +32,7 @@ def _run(options: argparse.Namespace) -> None:
     idle = etcd.check(etcd.given(options), os.environ)
     settings = settings_of(options)
     logs.set_up(settings.log_level, settings.log_format)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it means to take certificates anew
     faulthandler.enable()  # a page of the database that cannot be read is a SIGBUS: let the end say so
     worker = worker_number(os.environ)
     for line in (idle, settings.idle_peers):

@@ -25,6 +25,7 @@ SHARED = (
     "cert_file",
     "key_file",
     "trusted_ca_file",
+    "client_crl_file",
     "name",
     "listen_peer_urls",
     "initial_advertise_peer_urls",
@@ -162,7 +163,6 @@ HELD: Mapping[str, Held] = {
         ("true", "t", "1"), "https:// listeners always require a client's certificate: it names the tenant"
     ),
     "auto-tls": Held(("false", "f", "0"), "no certificates are made at start: `fetch certs` makes some to try"),
-    "client-crl-file": Held(("",), "revocation lists are not read, and whom it revokes would be let in"),
     "client-cert-allowed-hostname": Held(("",), "--tenants says who may come in"),
     "cipher-suites": Held(("",), "the transports choose them, and cannot be told"),
     "tls-min-version": Held(("TLS1.2",), "TLS 1.2 and 1.3 are served, and neither can be left out"),

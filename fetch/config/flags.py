@@ -20,7 +20,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "peer_cert_allowed_cn",
         "peer_cert_allowed_hostname",
     ),
-    "certificates": ("cert_file", "key_file", "trusted_ca_file"),
+    "certificates": ("cert_file", "key_file", "trusted_ca_file", "client_crl_file"),
     "tenants": ("principal", "tenants", "admin_principals", "anonymous_tenant"),
     "storage": (
         "data_dir",

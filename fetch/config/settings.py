@@ -55,6 +55,9 @@ class Settings:
     trusted_ca_file: str | None = setting(
         None, "the authority of the clients' certificates, which are required on https://, PEM", FILE
     )
+    client_crl_file: str | None = setting(
+        None, "what the authorities of the clients' certificates have revoked, PEM or DER", FILE
+    )
     name: str = setting("fetch", "what MemberList calls this daemon", NAME)
     listen_peer_urls: tuple[str, ...] = setting(
         (), "where the other daemons on one FoundationDB reach this one, https://", URLS

@@ -77,6 +77,7 @@ async def _supervise(settings: Settings, arguments: Sequence[str], environment: 
         )
         for worker in range(settings.workers)
     ]
+    loop.add_signal_handler(signal.SIGHUP, _pass_on, workers, signal.SIGHUP)
     ended = [asyncio.create_task(worker.wait()) for worker in workers]
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([*ended, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -89,6 +90,12 @@ async def _supervise(settings: Settings, arguments: Sequence[str], environment: 
     if failed:  # how the others ended says nothing: they were told to, some before they could hear it
         return max(map(abs, failed)) or _FAILED
     return max((abs(code) for code in codes if code != -signal.SIGTERM), default=0)
+
+
+def _pass_on(workers: Sequence[asyncio.subprocess.Process], number: signal.Signals) -> None:
+    for worker in workers:
+        with contextlib.suppress(ProcessLookupError):
+            worker.send_signal(number)
 
 
 def _shifted(url: str, by: int) -> str:

@@ -1,1 +1,1 @@
-"""The life of a certificate: how it is made, whom it names, and the end of its connections when it has expired."""
+"""The life of a certificate: how it is made, whom it names, how it is replaced, and the end of its connections."""

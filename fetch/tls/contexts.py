@@ -1,7 +1,13 @@
 """TLS for what Python itself listens on: as on the gRPC ports, clients must have a certificate."""
 
+import contextlib
+import functools
+import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+from fetch.tls.material import Material
+from fetch.tls.rotation import Rotation, Take
 
 
 def server_context(cert_file: str, key_file: str, trusted_ca_file: str, protocols: Sequence[str]) -> ssl.SSLContext:
@@ -19,3 +25,49 @@ def server_context(cert_file: str, key_file: str, trusted_ca_file: str, protocol
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
     return context
+
+
+def rotating_context(rotation: Rotation, protocols: Sequence[str]) -> ssl.SSLContext:
+    """A server's context whose handshakes are done with what `rotation` has by then.
+
+    Its handshakes know no revocation lists: `authorization` refuses the calls of whom those name.
+
+    :raises OSError: what there is cannot be served with
+    """
+    context = current = _of(rotation.material, protocols)
+
+    def turn(connection: ssl.SSLObject, name: str | None, given: ssl.SSLContext) -> None:  # noqa: ARG001  ssl's
+        # at the client's first message, whether it names a server or not: certificate and authorities are this one's
+        connection.context = current
+
+    def take(newer: ssl.SSLContext) -> None:
+        nonlocal current
+        current = newer
+
+    def prepare(material: Material) -> Take:
+        try:
+            return functools.partial(take, _of(material, protocols))
+        except OSError as error:
+            raise ValueError(f"the certificates cannot be served with: {error}") from error
+
+    context.sni_callback = turn
+    rotation.serve_with(prepare)
+    return context
+
+
+def _of(material: Material, protocols: Sequence[str]) -> ssl.SSLContext:
+    """A context of what has been read: ssl reads files alone, which may say something else by now."""
+    with _file(material.certificate) as certificate, _file(material.key) as key, _file(material.authorities) as roots:
+        return server_context(certificate, key, roots, protocols)
+
+
+@contextlib.contextmanager
+def _file(data: bytes) -> Iterator[str]:
+    """A file in memory with this in it, for as long as the context is open."""
+    descriptor = os.memfd_create("tls")
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)

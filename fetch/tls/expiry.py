@@ -1,4 +1,4 @@
-"""Ends the streams of a client when its certificate expires.
+"""Ends the streams of a client when its certificate ends: when it expires, or is found not to be trusted any more.
 
 TLS looks at a certificate when a connection is made, and where a session is resumed not even then; a watch goes on for
 weeks.
@@ -10,50 +10,81 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from fetch.chain.interruption import Interruptible
-from fetch.errors import CertificateExpired
+from fetch.errors import CertificateExpired, CertificateRefused
 
 _LONGEST_SECONDS = 60.0
 """How long two clocks are trusted to go alike: timers go by the monotonic one, certificates by one that can be set."""
 
 
+class _Streams:
+    """The streams of one certificate, and the timer that waits for its end."""
+
+    __slots__ = ("expires", "open", "reason", "timer")
+
+    def __init__(self, expires: float, emptied: Callable[[], None]) -> None:
+        self.expires = expires
+        self.reason = ""
+        self.open = Interruptible(self._error, emptied)
+        self.timer: asyncio.TimerHandle | None = None
+
+    def _error(self) -> Exception:
+        return CertificateRefused(self.reason) if self.reason else CertificateExpired()
+
+
 class Expiry:
-    """The streams that are open, by when they end. One timer serves all of one time, so all of a certificate."""
+    """The streams that are open, by their certificates. One timer serves all of a certificate."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         """`now` tells the seconds since the Unix epoch."""
         self._now = now
-        self._streams: dict[float, Interruptible] = {}
-        self._timers: dict[float, asyncio.TimerHandle] = {}
+        self._streams: dict[bytes, _Streams] = {}
 
     def __len__(self) -> int:
-        """How many different ends there are to wait for."""
-        return len(self._timers)
+        """How many certificates there are to wait for."""
+        return len(self._streams)
 
-    def until(self, expires: float) -> AbstractContextManager[None]:
-        """Serves a stream in the running task, and leaves the body at that time, wherever it waits.
+    def until(self, certificate: bytes, expires: float) -> AbstractContextManager[None]:
+        """Serves a stream in the running task, and leaves the body when its certificate ends, wherever it waits.
 
         :raises CertificateExpired: it is that time
+        :raises CertificateRefused: `review` has refused it
         """
-        streams = self._streams.get(expires)
+        streams = self._streams.get(certificate)
         if streams is None:
-            streams = Interruptible(CertificateExpired, functools.partial(self._forget, expires))
-            self._streams[expires] = streams
-            self._wait(expires)
-        return streams.serving()
+            streams = _Streams(expires, functools.partial(self._forget, certificate))
+            self._streams[certificate] = streams
+            self._wait(certificate, streams)
+        return streams.open.serving()
 
-    def _wait(self, expires: float) -> None:
-        seconds = min(max(expires - self._now(), 0.0), _LONGEST_SECONDS)
-        self._timers[expires] = asyncio.get_running_loop().call_later(seconds, self._look, expires)
+    async def review(self, refusal: Callable[[bytes], str]) -> None:
+        """Ends the streams of the certificates for which `refusal` has a reason: one certificate a turn of the loop."""
+        for certificate in list(self._streams):
+            if certificate in self._streams and (reason := refusal(certificate)):
+                self._streams[certificate].reason = reason
+                self._end(certificate)
+            await asyncio.sleep(0)
 
-    def _look(self, expires: float) -> None:
-        if self._now() < expires:
-            self._wait(expires)
-            return
-        del self._timers[expires]
-        self._streams.pop(expires).end()
+    def _wait(self, certificate: bytes, streams: _Streams) -> None:
+        seconds = min(max(streams.expires - self._now(), 0.0), _LONGEST_SECONDS)
+        streams.timer = asyncio.get_running_loop().call_later(seconds, self._look, certificate)
 
-    def _forget(self, expires: float) -> None:
+    def _look(self, certificate: bytes) -> None:
+        streams = self._streams[certificate]
+        if self._now() < streams.expires:
+            self._wait(certificate, streams)
+        else:
+            self._end(certificate)
+
+    def _end(self, certificate: bytes) -> None:
+        streams = self._streams.pop(certificate)
+        if streams.timer is not None:
+            streams.timer.cancel()
+        streams.open.end()
+
+    def _forget(self, certificate: bytes) -> None:
         """Waits no longer for what nobody waits for."""
-        if expires in self._streams and not self._streams[expires]:
-            del self._streams[expires]
-            self._timers.pop(expires).cancel()
+        streams = self._streams.get(certificate)
+        if streams is not None and not streams.open:
+            del self._streams[certificate]
+            if streams.timer is not None:
+                streams.timer.cancel()

@@ -46,12 +46,15 @@ class Principal:
     """What a certificate says of its owner.
 
     `name` is a tenant's name; it is empty where the certificate names nobody, and `refusal` says why then. `expires`
-    is the end of its validity in seconds since the Unix epoch.
+    is the end of its validity in seconds since the Unix epoch. `distrusted` says why its connection has lost its
+    rights, if it has. `certificates` are those that were presented, in PEM.
     """
 
     name: str
     expires: float
     refusal: str = ""
+    distrusted: str = ""
+    certificates: bytes = b""
 
 
 class _NamelessError(Exception):

@@ -100,7 +100,6 @@ def test_what_stands_behind_the_value_of_an_experiment_is_still_unknown() -> Non
         "--client-cert-auth=maybe",
         "--auto-tls",
         "--auto-tls=true",
-        "--client-crl-file=revoked.crl",
         "--client-cert-allowed-hostname=example.com",
         "--cipher-suites=TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
         "--tls-min-version=TLS1.3",

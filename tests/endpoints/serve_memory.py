@@ -36,7 +36,8 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[_NeverLo
     links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, tenants, instruments)
     health, streams = Health(), Streams()
     application = Application({}, cross_origin=True)
-    serving = server_of(server._services(settings, health, streams), links, settings, application)
+    rotation = server.rotation_of(settings, instruments)
+    serving = server_of(server._services(settings, health, streams), links, settings, application, rotation)
     await serving.start()
     try:
         yield _NeverLost()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import grpc
 import pytest
@@ -165,7 +165,7 @@ async def test_a_certificate_is_read_once_for_all_its_calls(
     tenants: MemoryTenants, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[bytes] = []
-    monkeypatch.setattr(module, "principal_of", lambda pem, kind: read.append(pem) or _principal_of(pem, kind))
+    monkeypatch.setattr(module, "principal_of", lambda pem, *rest: read.append(pem) or _principal_of(pem, *rest))
     authorization = Authorization(Setup({}, SETTINGS, tenants))
     for identity in (EVERYTHING, dict(EVERYTHING), EVERYTHING):
         await authorization.intercept(call(identity=identity), answer)
@@ -173,6 +173,74 @@ async def test_a_certificate_is_read_once_for_all_its_calls(
 
 
 _principal_of = module.principal_of
+
+
+@dataclass(slots=True)
+class Trusting:
+    """Trusts whom it is told to, until it is told otherwise."""
+
+    reason: str = ""
+    changed: Callable[[], None] = lambda: None
+    asked: list[bytes] = field(default_factory=list)
+
+    def refusal(self, certificates: bytes) -> str:
+        self.asked.append(certificates)
+        return self.reason
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        self.changed = changed
+
+    def distrust(self, reason: str) -> None:
+        self.reason = reason
+        self.changed()
+
+
+async def test_calls_of_a_certificate_that_is_not_trusted_any_more_are_refused(tenants: MemoryTenants) -> None:
+    trust = Trusting()
+    authorization = Authorization(Setup({}, SETTINGS, tenants, trust=trust))
+    await authorization.intercept(call(identity=EVERYTHING), answer)
+    trust.distrust("the client certificate has been revoked")
+    with pytest.raises(
+        errors.CertificateRefused, match="etcdserver: the client certificate has been revoked"
+    ) as refused:
+        await authorization.intercept(call(identity=EVERYTHING), answer)
+    assert refused.value.code is grpc.StatusCode.UNAVAILABLE
+    trust.distrust("")
+    await authorization.intercept(call(identity=EVERYTHING), answer)
+
+
+async def test_streams_of_a_certificate_that_is_not_trusted_any_more_end(tenants: MemoryTenants) -> None:
+    trust, handler = Trusting(), Waiting()
+    authorization = Authorization(Setup({}, SETTINGS, tenants, trust=trust))
+    watching = asyncio.create_task(authorization.intercept(stream(EVERYTHING), handler))
+    await handler.began.wait()
+    trust.distrust("the client certificate has been revoked")
+    with pytest.raises(errors.CertificateRefused, match="has been revoked"):
+        await watching
+    assert len(authorization._expiry) == 0
+
+
+async def test_streams_go_on_whose_certificate_is_still_trusted(tenants: MemoryTenants) -> None:
+    trust, handler = Trusting(), Waiting()
+    authorization = Authorization(Setup({}, SETTINGS, tenants, trust=trust))
+    watching = asyncio.create_task(authorization.intercept(stream(EVERYTHING), handler))
+    await handler.began.wait()
+    trust.distrust("")
+    assert authorization._reviewing is not None
+    await authorization._reviewing
+    assert not watching.done()
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+
+async def test_a_client_is_told_apart_by_what_it_presents_beside_its_certificate(tenants: MemoryTenants) -> None:
+    trust = Trusting()
+    authorization = Authorization(Setup({}, SETTINGS, tenants, trust=trust))
+    other = certificates.issue(AUTHORITY, "between").certificate_pem
+    for identity in (EVERYTHING, {**EVERYTHING, "x509_pem_cert_chain": [other]}):
+        await authorization.intercept(call(identity=identity), answer)
+    assert trust.asked == [EVERYTHING["x509_pem_cert"][0], EVERYTHING["x509_pem_cert"][0] + other]
 
 
 async def test_the_certificates_that_are_known_are_bounded(
@@ -299,7 +367,7 @@ async def test_a_stream_whose_client_hangs_up_as_the_certificate_ends_is_cancell
     watching = asyncio.create_task(authorization.intercept(stream(clock.identity), handler))
     await handler.began.wait()
     clock.time = clock.expires
-    authorization._expiry._look(clock.expires)
+    authorization._expiry._look(clock.identity["x509_pem_cert"][0])
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await watching

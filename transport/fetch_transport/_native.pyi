@@ -48,7 +48,17 @@ class Call:
 class Credentials:
     """A port's side of TLS."""
 
-    def __new__(cls, private_key: bytes, certificate_chain: bytes, client_roots: bytes | None) -> Self: ...
+    def __new__(
+        cls,
+        private_key: bytes,
+        certificate_chain: bytes,
+        client_roots: bytes | None,
+        revoked: Mapping[bytes, set[bytes]],
+        versions: Sequence[str],
+        cipher_suites: Sequence[str],
+    ) -> Self: ...
+    def replace(self, other: Credentials) -> None:
+        """New handshakes are done with what the other has."""
 
 @final
 class Transport:

@@ -11,13 +11,11 @@ use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMappingProxy, PyString, PyTuple};
-use rustls::ServerConfig;
-use tokio_rustls::TlsAcceptor;
 
 use crate::grpc::metadata::{self, Value};
 use crate::grpc::status::Status;
 use crate::server::listener;
-use crate::server::tls;
+use crate::server::tls::{Revoked, Terms, Tls};
 use crate::server::{self, Port};
 use crate::shared::call::Call;
 use crate::shared::inbox::{Arrival, Begun, Event};
@@ -152,16 +150,28 @@ impl PyCall {
 /// A port's side of TLS.
 #[pyclass(module = "fetch_transport._native", frozen)]
 struct Credentials {
-    config: Arc<ServerConfig>,
+    tls: Arc<Tls>,
 }
 
 #[pymethods]
 impl Credentials {
     #[new]
-    #[pyo3(signature = (private_key, certificate_chain, client_roots))]
-    fn new(private_key: &[u8], certificate_chain: &[u8], client_roots: Option<&[u8]>) -> PyResult<Self> {
-        let config = tls::server_config(private_key, certificate_chain, client_roots).map_err(PyValueError::new_err)?;
-        Ok(Credentials { config: Arc::new(config) })
+    #[pyo3(signature = (private_key, certificate_chain, client_roots, revoked, versions, cipher_suites))]
+    fn new(
+        private_key: &[u8],
+        certificate_chain: &[u8],
+        client_roots: Option<&[u8]>,
+        revoked: Revoked,
+        versions: Vec<String>,
+        cipher_suites: Vec<String>,
+    ) -> PyResult<Self> {
+        let (key, chain, roots) = (private_key, certificate_chain, client_roots);
+        let terms = Terms { key, chain, roots, revoked, versions, cipher_suites };
+        Ok(Credentials { tls: Arc::new(Tls::new(terms).map_err(PyValueError::new_err)?) })
+    }
+
+    fn replace(&self, other: &Credentials) {
+        self.tls.replace(&other.tls);
     }
 }
 
@@ -183,7 +193,7 @@ impl Transport {
     fn add_port(&self, address: &str, credentials: Option<&Credentials>) -> PyResult<u16> {
         let (listeners, port) = listener::bind(address, self.shared.settings.reuse_port)
             .map_err(|error| PyRuntimeError::new_err(format!("Failed to bind to address {address}: {error}")))?;
-        let tls = credentials.map(|credentials| TlsAcceptor::from(credentials.config.clone()));
+        let tls = credentials.map(|credentials| credentials.tls.clone());
         locked(&self.ports).extend(listeners.into_iter().map(|listener| Port { listener, tls: tls.clone() }));
         Ok(port)
     }

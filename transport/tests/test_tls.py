@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+from dataclasses import astuple
 from typing import Any
 from unittest.mock import ANY
 
@@ -69,15 +70,17 @@ SUBJECTS: dict[str, tuple[list[x509.NameAttribute[str]], list[x509.GeneralName]]
 class Secured:
     """A server that asks for certificates, and what its handler has seen."""
 
-    def __init__(self, kind: Kind, authority: Authority, identity: Identity, *, required: bool = True) -> None:
+    def __init__(
+        self, kind: Kind, authority: Authority, identity: Identity, *, required: bool = True, **options: Any
+    ) -> None:
         self._kind = kind
         self._authority = authority
         self.seen: dict[str, Any] = {}
         pair = (identity.key, identity.certificate)
-        credentials = kind.ssl_server_credentials([pair], authority.pem if required else None, required)
+        self.credentials = kind.ssl_server_credentials([pair], authority.pem if required else None, required, **options)
         self._server = kind.server()
         self._server.add_generic_rpc_handlers(handlers_of({"Look": grpc.unary_unary_rpc_method_handler(self._look)}))
-        self.port = self._server.add_secure_port("127.0.0.1:0", credentials)
+        self.port = self._server.add_secure_port("127.0.0.1:0", self.credentials)
 
     async def _look(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         self.seen = {
@@ -114,6 +117,20 @@ async def test_the_auth_context_is_grpcios(authority: Authority, server_identity
             seen.append(secured.seen)
     native, grpcio = seen
     assert native == grpcio
+
+
+async def test_intermediates_are_in_the_auth_context_as_grpcios(
+    authority: Authority, server_identity: Identity
+) -> None:
+    between = authority.authority("between")
+    client = between.client("alpha")
+    client = Identity(client.key, client.certificate + between.pem)
+    seen = []
+    for kind in (NATIVE, GRPCIO):
+        async with Secured(kind, authority, server_identity) as secured:
+            assert await secured.look(client) == b"seen"
+            seen.append(secured.seen["context"]["x509_pem_cert_chain"])
+    assert seen == [[between.pem]] * 2
 
 
 async def test_without_required_certificates_nobody_is_named(authority: Authority, server_identity: Identity) -> None:
@@ -264,3 +281,106 @@ def test_credentials_that_do_not_fit_are_a_valueerror(authority: Authority, serv
     ):
         with pytest.raises(ValueError, match=r"\w"):
             wrong()
+
+
+# what is replaced, revoked and chosen: of the native one alone
+
+
+async def test_new_connections_are_served_with_what_has_replaced_the_credentials(
+    authority: Authority, server_identity: Identity
+) -> None:
+    another = Authority.named("another")
+    renewed = another.server()
+    async with Secured(NATIVE, authority, server_identity) as secured:
+        credentials = grpc.ssl_channel_credentials(authority.pem, *astuple(authority.client("alpha")))
+        async with grpc.aio.secure_channel(f"127.0.0.1:{secured.port}", credentials) as channel:
+            look = channel.unary_unary(path("Look"))
+            await look(b"", timeout=BOUND)
+            pair = (renewed.key, renewed.certificate)
+            secured.credentials.replace(NATIVE.ssl_server_credentials([pair], another.pem, True))
+            assert await secured.look(another.client("beta"), another.pem) == b"seen"
+            # the connection that was there goes on
+            assert await look(b"", timeout=BOUND) == b"seen"
+        secured.seen = {}
+        await refused(secured, authority.client("alpha"))
+
+
+async def test_a_revoked_certificate_is_refused_and_no_other(authority: Authority, server_identity: Identity) -> None:
+    revoked, other = (x509.load_pem_x509_certificate(authority.client(name).certificate) for name in "ab")
+    clients = [authority.client(name) for name in ("revoked", "other")]
+    serial = x509.load_pem_x509_certificate(clients[0].certificate).serial_number
+    lists = {revoked.issuer.public_bytes(): {serial}, other.subject.public_bytes(): {1}}
+    async with Secured(NATIVE, authority, server_identity, revoked=lists) as secured:
+        await refused(secured, clients[0])
+        assert await secured.look(clients[1]) == b"seen"
+
+
+async def test_whoever_presents_a_revoked_intermediate_is_refused(
+    authority: Authority, server_identity: Identity
+) -> None:
+    between = authority.authority("between")
+    client = between.client("alpha")
+    issuer, serial = authority.certificate.subject.public_bytes(), between.certificate.serial_number
+    async with Secured(NATIVE, authority, server_identity, revoked={issuer: {serial}}) as secured:
+        await refused(secured, Identity(client.key, client.certificate + between.pem))
+
+
+@pytest.mark.parametrize("serial", [1, 127, 128, 255, 256, 2**64, 2**159 - 1])
+async def test_numbers_are_compared_as_numbers(authority: Authority, server_identity: Identity, serial: int) -> None:
+    client = authority.client("alpha", serial=serial)
+    lists = {authority.certificate.subject.public_bytes(): {serial}}
+    async with Secured(NATIVE, authority, server_identity, revoked=lists) as secured:
+        await refused(secured, client)
+
+
+def shake_hands(port: int, context: ssl.SSLContext) -> tuple[str | None, str]:
+    """The version and the cipher suite that both ends agree on."""
+    context.set_alpn_protocols(["h2"])
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=BOUND) as connection,
+        context.wrap_socket(connection, server_hostname="127.0.0.1") as secured,
+    ):
+        cipher = secured.cipher()
+        assert cipher is not None
+        return secured.version(), cipher[0]
+
+
+@pytest.mark.parametrize(
+    ("versions", "agreed"), [(["TLS1.2"], "TLSv1.2"), (["TLS1.3"], "TLSv1.3"), (["TLS1.2", "TLS1.3"], "TLSv1.3")]
+)
+async def test_the_versions_served_are_those_that_were_chosen(
+    authority: Authority, server_identity: Identity, tmp_path: Any, versions: list[str], agreed: str
+) -> None:
+    context = client_context(authority, authority.client("alpha"), tmp_path)
+    async with Secured(NATIVE, authority, server_identity, versions=versions) as secured:
+        assert (await asyncio.to_thread(shake_hands, secured.port, context))[0] == agreed
+        if len(versions) == 1:
+            other = {"TLSv1.2": ssl.TLSVersion.TLSv1_3, "TLSv1.3": ssl.TLSVersion.TLSv1_2}[agreed]
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.maximum_version = ssl.TLSVersion.TLSv1_3
+            context.minimum_version = context.maximum_version = other
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await asyncio.to_thread(shake_hands, secured.port, context)
+
+
+async def test_the_cipher_suite_is_one_that_was_chosen(
+    authority: Authority, server_identity: Identity, tmp_path: Any
+) -> None:
+    context = client_context(authority, authority.client("alpha"), tmp_path)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    suites = ["TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"]
+    async with Secured(NATIVE, authority, server_identity, cipher_suites=suites) as secured:
+        agreed = await asyncio.to_thread(shake_hands, secured.port, context)
+        assert agreed == ("TLSv1.2", "ECDHE-ECDSA-CHACHA20-POLY1305")
+        context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await asyncio.to_thread(shake_hands, secured.port, context)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"versions": ["TLS1.1"]}, {"cipher_suites": ["TLS_RSA_WITH_AES_128_CBC_SHA"]}, {"cipher_suites": ["none"]}],
+)
+def test_what_is_not_served_cannot_be_chosen(server_identity: Identity, options: dict[str, list[str]]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options.values()))[0]):
+        NATIVE.ssl_server_credentials([astuple(server_identity)], **options)

@@ -7,17 +7,16 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use tokio_rustls::TlsAcceptor;
-
 use crate::connection;
 use crate::connection::handshakes::Handshakes;
+use crate::server::tls::Tls;
 use crate::shared::lifetime::Alive;
 use crate::shared::Shared;
 
 /// A bound port and how its connections are secured.
 pub struct Port {
     pub listener: TcpListener,
-    pub tls: Option<TlsAcceptor>,
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Starts the thread; it ends, and says so in the inbox, when the phase has changed and every connection is closed.
@@ -38,7 +37,7 @@ pub fn start(shared: Arc<Shared>, ports: Vec<Port>) -> io::Result<()> {
     Ok(())
 }
 
-async fn run(shared: &Arc<Shared>, listening: Vec<(tokio::net::TcpListener, Option<TlsAcceptor>)>) {
+async fn run(shared: &Arc<Shared>, listening: Vec<(tokio::net::TcpListener, Option<Arc<Tls>>)>) {
     let (alive, mut ended) = Alive::new();
     let handshakes = Arc::new(Handshakes::new(shared.settings.max_handshakes));
     let outbox = shared.outbox.clone();
@@ -48,7 +47,7 @@ async fn run(shared: &Arc<Shared>, listening: Vec<(tokio::net::TcpListener, Opti
         tokio::spawn(async move {
             let phase = shared.phase.subscribe();
             listener::accept(listener, phase, |stream, address| {
-                let (tls, handshakes) = (tls.clone(), handshakes.clone());
+                let (tls, handshakes) = (tls.as_ref().map(|tls| tls.acceptor()), handshakes.clone());
                 tokio::spawn(connection::serve(stream, address, tls, handshakes, shared.clone(), alive.clone()));
             })
             .await;

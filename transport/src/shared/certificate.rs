@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::Engine;
+use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::shared::distinguished_name;
@@ -13,13 +14,22 @@ const COMMON_NAME: &str = "x509_common_name";
 const ALTERNATIVE_NAME: &str = "x509_subject_alternative_name";
 
 /// Adds what a certificate says; which of it names the peer. A certificate that cannot be read names nobody.
-pub fn add_properties(der: &[u8], properties: &mut Properties) -> Option<&'static str> {
+pub fn add_properties(
+    der: &[u8],
+    intermediates: &[CertificateDer<'_>],
+    properties: &mut Properties,
+) -> Option<&'static str> {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return None };
     let subject = certificate.subject();
     let common_name = distinguished_name::common_name(subject).unwrap_or_default();
     properties.push(("x509_subject", vec![distinguished_name::rfc2253(subject).into_bytes()]));
     properties.push((COMMON_NAME, vec![common_name]));
     properties.push(("x509_pem_cert", vec![pem(der).into_bytes()]));
+    if !intermediates.is_empty() {
+        // what was presented beside it, as grpcio has it
+        let chain: String = intermediates.iter().map(|certificate| pem(certificate)).collect();
+        properties.push(("x509_pem_cert_chain", vec![chain.into_bytes()]));
+    }
     let extension = certificate.subject_alternative_name().ok().flatten();
     let names = match &extension {
         Some(extension) if !extension.value.general_names.is_empty() => &extension.value.general_names,
@@ -111,7 +121,7 @@ mod tests {
     #[test]
     fn what_is_no_certificate_names_nobody() {
         let mut properties = Properties::new();
-        assert_eq!(add_properties(b"none", &mut properties), None);
+        assert_eq!(add_properties(b"none", &[], &mut properties), None);
         assert!(properties.is_empty());
     }
 

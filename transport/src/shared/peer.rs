@@ -38,8 +38,8 @@ impl Peer {
     ) -> Self {
         let mut properties: Properties = vec![("transport_security_type", vec![b"ssl".to_vec()])];
         let mut identity_key = None;
-        if let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) {
-            identity_key = certificate::add_properties(certificate, &mut properties);
+        if let Some((certificate, intermediates)) = session.peer_certificates().and_then(<[_]>::split_first) {
+            identity_key = certificate::add_properties(certificate, intermediates, &mut properties);
         }
         properties.push(("security_level", vec![b"TSI_PRIVACY_AND_INTEGRITY".to_vec()]));
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
