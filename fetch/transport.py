@@ -117,7 +117,6 @@ def server_of(
     )
     if hasattr(server, "set_http_application") and not settings.listen_client_http_urls:
         server.set_http_application(application)
-    files = (settings.cert_file, settings.key_file, settings.trusted_ca_file)
     for url in settings.listen_client_urls:
         parts = urlsplit(url)
         try:
