@@ -84,6 +84,20 @@ class Apiserver:
         with self.request(_with(path, asked), seconds=WATCH_SECONDS) as answer:
             yield (json.loads(line) for line in answer)
 
+    def kubeconfig(self) -> str:
+        """The configuration of a client, for programs that take nothing else. JSON is YAML."""
+        cluster = {"server": self.url, "certificate-authority": str(self.directory / "ca.crt")}
+        return json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "it", "cluster": cluster}],
+                "users": [{"name": "admin", "user": {"token": self.token}}],
+                "contexts": [{"name": "admin@it", "context": {"cluster": "it", "user": "admin"}}],
+                "current-context": "admin@it",
+            }
+        )
+
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """What kubectl prints. Raises `CalledProcessError`, with what it says, when it fails."""
         return subprocess.run(
