@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -26,7 +27,7 @@ from fetch.observation import event_loop
 from fetch.observation.engines import Observation
 from fetch.observation.instruments import Instruments
 from fetch.observation.telemetry import Telemetry, TelemetryError, is_tracing
-from fetch.peers.daemons import Peers, SharedTenants, Writers
+from fetch.peers.daemons import Peers, SharedTenants, Writers, leave_others
 from fetch.peers.members import Members
 from fetch.peers.streams import Allowed, Caller, Files, PeerService
 from fetch.process.collector import relax_collector
@@ -109,13 +110,16 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
     instruments = Instruments(settings.metrics_tenants)
     telemetry = _telemetry(settings, instruments)
     observation = Observation(instruments)
-    observation.identify(VERSION, MEMBER_ID)
     rotation = rotation_of(settings, instruments)
     inner = chain.load(chain.OPERATION_GROUP, settings.transaction_interceptors, settings, instruments=instruments)
     store = _open_store(settings, worker)
     served = _served(settings, store)
-    writers = _writers(settings, store, served)
+    members = _members(settings, store)
+    observation.identify(VERSION, MEMBER_ID if members is None else members.own.id)
+    writers = None if members is None else _writers(settings, members, served)
     tenants = _tenants(settings, store, chain.compose(inner, apply), observation, served, writers)
+    if members is not None:
+        tenants.member_id = members.own.id
     try:
         engines = tenants if writers is None else SharedTenants(tenants, writers, traces=is_tracing())
         links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, engines, instruments, rotation)
@@ -124,10 +128,10 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
             require_free(settings)
         well = pages.health(store.check, lambda: not streams.stopping, instruments)
         application = Application({"/version": pages.version(VERSION, STORAGE_VERSION), **well}, cross_origin=True)
-        server = server_of(_services(settings, health, streams), links, settings, application, rotation)
+        server = server_of(_services(settings, health, streams, members), links, settings, application, rotation)
         tenants.start()
         following = await follow_store(store, health)
-        peers = await _among_peers(settings, tenants, writers, observation)
+        leave = await _among_daemons(settings, tenants, members, writers, observation)
         await server.start()
         try:
             async with rotation.running(), _observed(settings, telemetry, observation, tenants, well):
@@ -137,21 +141,21 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
             following.cancel()
             health.set_serving(serving=False)
             streams.stop()
-            await asyncio.gather(server.stop(_GRACE_SECONDS), peers())
+            await asyncio.gather(server.stop(_GRACE_SECONDS), leave())
     finally:
         await tenants.close()
         await store.close()
         await telemetry.close()
 
 
-def _services(settings: Settings, health: Health, streams: Streams) -> list[Service]:
+def _services(settings: Settings, health: Health, streams: Streams, members: Members | None = None) -> list[Service]:
     """All that is served on the clients' addresses."""
     services: list[Service] = [
         KV(settings),
         Watch(settings, streams),
         Lease(streams),
-        Maintenance(settings),
-        Cluster(settings),
+        Maintenance(settings, members),
+        Cluster(settings, members),
         Auth(),
         Lock(streams, settings.max_request_bytes),
         Election(streams, settings.max_request_bytes),
@@ -251,42 +255,51 @@ def _tenants(
     return tenants
 
 
-def _writers(settings: Settings, store: Store, served: ServedTime) -> Writers | None:
-    """What finds a tenant's writer among daemons that know each other; None: this one knows of no other."""
+def _members(settings: Settings, store: Store) -> Members | None:
+    """The daemons on a FoundationDB; None: the store is one daemon's."""
+    if settings.fdb_cluster_file is None:
+        return None
+    peer_urls = settings.initial_advertise_peer_urls if settings.has_peers else ()
+    return Members(store, settings.name, settings.advertise_client_urls, peer_urls)
+
+
+def _writers(settings: Settings, members: Members, served: ServedTime) -> Writers | None:
+    """What finds a tenant's writer among daemons that have peers; None: this one sends nothing to others."""
     if not settings.has_peers:
         return None
-    members = Members(store, settings.name, settings.advertise_client_urls, settings.initial_advertise_peer_urls)
     certificate, key, authority = (
         Path(str(path)) for path in (settings.peer_cert_file, settings.peer_key_file, settings.peer_trusted_ca_file)
     )
-    files = Files(certificate, key, authority)
-    return Writers(members, served.now, Caller(files).connect)
+    return Writers(members, served.now, Caller(Files(certificate, key, authority)).connect)
 
 
-async def _among_peers(
-    settings: Settings, tenants: Tenants, writers: Writers | None, observation: Observation
+async def _among_daemons(
+    settings: Settings, tenants: Tenants, members: Members | None, writers: Writers | None, observation: Observation
 ) -> Callable[[], Awaitable[None]]:
-    """Serves other daemons, and makes this one known to them; how that ends.
+    """Makes this daemon known to others, and serves them; how that ends.
 
     :raises StartError:
     """
-    if writers is None:
+    if members is None:
         return _nothing
+    if writers is None:
+        beating = background.start("daemons", members.run, observation.failed)
+        return functools.partial(leave_others, members, beating)
     peers = Peers(tenants, writers, observation.failed)
     allowed = Allowed(settings.peer_cert_allowed_cn, settings.peer_cert_allowed_hostname)
     server = peer_server_of(PeerService(peers.host, allowed), settings)
     await server.start()
     peers.start()
 
-    async def leave() -> None:
+    async def end() -> None:
         await peers.leave()
         await server.stop(_GRACE_SECONDS)
 
-    return leave
+    return end
 
 
 async def _nothing() -> None:
-    """There are no peers to leave."""
+    """There are no others to leave."""
 
 
 def _allowed(settings: Settings) -> frozenset[str] | None:

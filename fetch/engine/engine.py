@@ -28,7 +28,7 @@ from fetch.engine.alarms import Alarms
 from fetch.engine.answers import Answer, Found
 from fetch.engine.background import Failed
 from fetch.engine.batch import Batch, Leased, Mutate, Report, unpack_usage
-from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, served_row, unpack_revision
+from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, served_row, unpack_claim, unpack_revision
 from fetch.engine.protocol import Outcome, Piece, Status, WatchInstance
 from fetch.engine.reads import (
     EVERYTHING,
@@ -82,6 +82,7 @@ class StoredEngine:
         told of each failure of what runs in the background; `claim` is for the writer.
         """
         self.tenant = tenant
+        self.member_id = alarms.MEMBER_ID
         self.quota = quota
         self.turns = turns
         self.most_response_bytes = MOST_RESPONSE_BYTES
@@ -389,8 +390,8 @@ class StoredEngine:
         """The tenant's state."""
         layout = self._layout
         with self._store.snapshot() as snapshot:
-            revision, compacted, usage, raised = await snapshot.get_many(
-                [layout.revision, layout.compacted, layout.usage, layout.alarms]
+            revision, compacted, usage, raised, claim = await snapshot.get_many(
+                [layout.revision, layout.compacted, layout.usage, layout.alarms, layout.writer]
             )
         stored_bytes, keys = unpack_usage(usage)
         return Status(
@@ -399,6 +400,7 @@ class StoredEngine:
             keys,
             alarms.unpack(raised),
             unpack_revision(compacted, NEVER),
+            0 if claim is None else unpack_claim(claim)[0],
         )
 
     async def change_alarms(self, *, activate: Alarms = frozenset(), deactivate: Alarms = frozenset()) -> Alarms:

@@ -29,6 +29,7 @@ _EVENT = struct.Struct(">QI")
 _KEPT_SUB = struct.Struct(">QI")
 _SUB = struct.Struct(">I")
 _EXPIRY = struct.Struct(">Qq")
+_CLAIM = struct.Struct(">Qq")
 
 FIRST_REVISION = 1
 """The revision of an empty tenant, as in etcd."""
@@ -63,6 +64,17 @@ def pack_sub(sub: int) -> bytes:
 def unpack_sub(stored: bytes) -> int:
     """The sub that a history row holds."""
     return int(_SUB.unpack(stored)[0])
+
+
+def pack_claim(daemon: int, milliseconds: int) -> bytes:
+    """The row `writer`: which daemon wrote last, and when, in milliseconds of the time that `served` keeps."""
+    return _CLAIM.pack(daemon, milliseconds)
+
+
+def unpack_claim(stored: bytes) -> tuple[int, int]:
+    """(daemon, milliseconds) of such a row."""
+    daemon, milliseconds = _CLAIM.unpack(stored)
+    return daemon, milliseconds
 
 
 def expiries(shared: bytes) -> tuple[bytes, bytes]:

@@ -62,6 +62,8 @@ class Status:
     keys: int
     alarms: Alarms
     compacted: int
+    writer: int = 0
+    """The daemon that wrote last, by its name among daemons; 0: that is not known."""
 
 
 @dataclass(slots=True)
@@ -169,6 +171,10 @@ class StorageEngine(Protocol):
     @property
     def tenant(self) -> str:
         """The tenant's name, of which the ID of its cluster is made."""
+
+    @property
+    def member_id(self) -> int:
+        """The ID of the member of its cluster that this daemon is."""
 
     @property
     def quota(self) -> int:

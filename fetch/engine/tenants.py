@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from fetch.engine import background, retention
+from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.background import Failed
 from fetch.engine.batch import Mutate, Report
 from fetch.engine.engine import MOST_RESPONSE_BYTES, StoredEngine
@@ -44,6 +45,7 @@ class Tenants:
         self._claim = claim
         self._turns = Turns()
         self.most_response_bytes = MOST_RESPONSE_BYTES
+        self.member_id = MEMBER_ID
         self.retention: retention.Retention | None = None
         self._open: dict[str, StoredEngine] = {}
         self._opening: dict[str, asyncio.Task[StoredEngine]] = {}
@@ -114,6 +116,7 @@ class Tenants:
             None if self._claim is None else self._claim(name),
         )
         engine.most_response_bytes = self.most_response_bytes
+        engine.member_id = self.member_id
         await engine.resume()
         self._open[name] = engine
         return engine

@@ -15,9 +15,10 @@ take over. Who sends a write to a daemon that is not the writer any more gets it
 """
 
 import asyncio
-import struct
 from collections import Counter
 from collections.abc import Callable
+
+from fetch.engine.layout import pack_claim, unpack_claim
 
 FRESH_MS = 500
 """How long ago a batch may have been committed whose daemon is taken to write still."""
@@ -28,7 +29,6 @@ WINDOW_SECONDS = 2.0
 
 _LEAST_WRITES = 16
 _MOST_OF_THEM = 0.8
-_CLAIM = struct.Struct(">Qq")
 
 
 class Writing:
@@ -92,26 +92,21 @@ class Writing:
         """See `Claim`."""
         now = self._now()
         if stored is not None and not self._taking:
-            holder, written = _CLAIM.unpack(stored)
+            holder, written = unpack_claim(stored)
             if holder == self._own:
                 if self.writer is not None:  # it has been handed on
                     return None
             elif now - written < FRESH_MS and not self._unreachable(holder):
                 return None
-        return _CLAIM.pack(self._own, now)
+        return pack_claim(self._own, now)
 
     def committed(self, stored: bytes | None, written: bytes | None) -> None:
         """See `Claim`."""
         if written is not None:
             self._taking, self._writer = False, None
-        elif stored is not None and (holder := holder_of(stored)) != self._own:
+        elif stored is not None and (holder := unpack_claim(stored)[0]) != self._own:
             self._follow(holder)
 
     def _follow(self, writer: int) -> None:
         self._writer, self._taking = writer, False
         self._until = asyncio.get_running_loop().time() + IDLE_SECONDS
-
-
-def holder_of(stored: bytes) -> int:
-    """The daemon whose claim a row holds."""
-    return int(_CLAIM.unpack(stored)[0])

@@ -125,11 +125,16 @@ class Peers:
                 await self.host.leave()
         self._writers.close()
         if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.wait([self._beating])
-        with contextlib.suppress(StoreUnavailable, StoreFull, TimeoutError):
-            async with asyncio.timeout(_LEAVE_SECONDS):
-                await self._writers.members.leave()
+            await leave_others(self._writers.members, self._beating)
 
     async def _beat(self) -> None:
         await self._writers.members.run(self._writers.forget_the_dead)
+
+
+async def leave_others(members: Members, beating: "asyncio.Task[None]") -> None:
+    """Ends the beats of this daemon, and removes its row, if the store takes that."""
+    beating.cancel()
+    await asyncio.wait([beating])
+    with contextlib.suppress(StoreUnavailable, StoreFull, TimeoutError):
+        async with asyncio.timeout(_LEAVE_SECONDS):
+            await members.leave()

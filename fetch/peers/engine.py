@@ -37,6 +37,7 @@ class SharedEngine:
         self._link = link
         self._traces = traces
         self.tenant = stored.tenant
+        self.member_id = stored.member_id
         self.quota = stored.quota
         self.turns = stored.turns
         # all that reads is as it is

@@ -75,6 +75,13 @@ class Members:
         by_id = {member.id: member for member in sorted([*alive, self.own], key=lambda member: member.daemon)}
         return [by_id[number] for number in sorted(by_id)]
 
+    def leader(self, writer: int) -> int:
+        """The ID of the member that leads a tenant: the daemon that wrote for it last, if it lives, else the first."""
+        if writer == self.own.daemon:
+            return self.own.id
+        member = self.find(writer) if writer else None
+        return self.living()[0].id if member is None else member.id
+
     def knows(self, daemon: int) -> bool:
         """Whether a daemon has a row, as far as this one has seen."""
         return daemon in self._seen

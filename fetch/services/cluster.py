@@ -1,4 +1,4 @@
-"""The Cluster service: a tenant is a cluster of one member, which is whatever daemon answers."""
+"""The Cluster service: a tenant is a cluster whose members are the daemons on its store."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ import grpc
 from fetch.api.rpc_pb2 import MemberListResponse
 from fetch.chain import Call
 from fetch.config import Settings
-from fetch.engine.alarms import MEMBER_ID
+from fetch.services.members import Alone, Membership
 from fetch.services.unserved import refuse
 from fetch.services.wire import fill, tenant_of
 
@@ -19,8 +19,9 @@ class Cluster:
 
     name = "etcdserverpb.Cluster"
 
-    def __init__(self, settings: Settings) -> None:
-        self._client_urls = settings.advertise_client_urls
+    def __init__(self, settings: Settings, membership: Membership | None = None) -> None:
+        """`membership` is told where there may be other daemons."""
+        self._membership = membership or Alone(settings)
 
     def handlers(self) -> Mapping[str, grpc.RpcMethodHandler]:
         """The service's methods."""
@@ -34,6 +35,9 @@ class Cluster:
         """MemberList."""
         engine = tenant_of(call)
         response = MemberListResponse()
-        response.members.add(ID=MEMBER_ID, name="fetch", clientURLs=self._client_urls)
+        for member in self._membership.living():
+            response.members.add(
+                ID=member.id, name=member.label, clientURLs=member.client_urls, peerURLs=member.peer_urls
+            )
         fill(response.header, engine)
         return response.SerializeToString()

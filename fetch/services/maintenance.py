@@ -1,7 +1,7 @@
 """The Maintenance service, as far as it makes sense for one tenant of many.
 
-Follows `server/etcdserver/api/v3rpc/maintenance.go`. A tenant has one member, which is its leader; its size is what the
-tenant has stored, not the size of the store that it shares with others.
+Follows `server/etcdserver/api/v3rpc/maintenance.go`. The daemon that writes for a tenant is its leader; its size is
+what the tenant has stored, not the size of the store that it shares with others.
 """
 
 import logging
@@ -26,6 +26,8 @@ from fetch.api.rpc_pb2 import (
 from fetch.chain import Call
 from fetch.config import Settings
 from fetch.engine.alarms import MEMBER_ID, Alarms
+from fetch.engine.protocol import StorageEngine
+from fetch.services.members import Alone, Membership
 from fetch.services.unserved import refuse
 from fetch.services.wire import RAFT_TERM, fill, tenant_of
 from fetch.snapshots import schema
@@ -47,8 +49,12 @@ class Maintenance:
 
     name = "etcdserverpb.Maintenance"
 
-    def __init__(self, settings: Settings) -> None:
-        """Snapshots are written beside the embedded store, else where temporary files are."""
+    def __init__(self, settings: Settings, membership: Membership | None = None) -> None:
+        """Snapshots are written beside the embedded store, else where temporary files are.
+
+        `membership` is told where there may be other daemons.
+        """
+        self._membership = membership or Alone(settings)
         self._directory = None if settings.fdb_cluster_file is not None else Path(settings.data_dir)
         self._snapshots: Counter[str] = Counter()
 
@@ -61,7 +67,7 @@ class Maintenance:
             "Hash": grpc.unary_unary_rpc_method_handler(self.hash),
             "HashKV": grpc.unary_unary_rpc_method_handler(self.hash_kv),
             "Snapshot": grpc.unary_stream_rpc_method_handler(self.snapshot),
-            "MoveLeader": refuse("a tenant of fetch has one member"),
+            "MoveLeader": refuse("a tenant is led by the daemon that writes for it, which its load decides"),
             "Downgrade": refuse("fetch's storage format does not follow etcd's versions"),
         }
 
@@ -78,13 +84,14 @@ class Maintenance:
         named = frozenset({(message.memberID, int(message.alarm))})
         shown: Alarms = frozenset()
         if message.action == AlarmRequest.GET:
-            raised = (await engine.status()).alarms
+            raised = _as_its_own((await engine.status()).alarms, engine)
             shown = frozenset(alarm for alarm in raised if message.alarm in (AlarmType.NONE, alarm[1]))
         elif message.action == AlarmRequest.ACTIVATE and message.alarm != AlarmType.NONE:
             await engine.change_alarms(activate=named)
             shown = named
         elif message.action == AlarmRequest.DEACTIVATE:
-            shown = await engine.change_alarms(deactivate=named) & named
+            before = await engine.change_alarms(deactivate=named | self._raised_by_itself(named))
+            shown = _as_its_own(before, engine) & named
         for member, kind in sorted(shown):
             response.alarms.add(memberID=member, alarm=AlarmType.Name(kind))
         fill(response.header, engine, await engine.revision())
@@ -98,7 +105,7 @@ class Maintenance:
         response = StatusResponse(
             version=VERSION,
             dbSize=size,
-            leader=MEMBER_ID,
+            leader=self._membership.leader(status.writer),
             raftIndex=status.revision,
             raftTerm=RAFT_TERM,
             raftAppliedIndex=status.revision,
@@ -107,10 +114,15 @@ class Maintenance:
             dbSizeQuota=engine.quota,
         )
         response.downgradeInfo.enabled = False
-        for member, kind in sorted(status.alarms):
+        for member, kind in sorted(_as_its_own(status.alarms, engine)):
             response.errors.append(f"memberID:{member} alarm:{AlarmType.Name(kind)}")
         fill(response.header, engine, status.revision)
         return response.SerializeToString()
+
+    def _raised_by_itself(self, named: Alarms) -> Alarms:
+        """What the engine has raised itself, and each member tells of as its own, where any of them is named."""
+        members = {member.id for member in self._membership.living()}
+        return frozenset((MEMBER_ID, kind) for member, kind in named if member in members)
 
     async def defragment(self, _: bytes, call: Call) -> bytes:
         """Defragment: nothing to be done, freed space is reused as it is."""
@@ -161,3 +173,8 @@ class Maintenance:
             self._snapshots[tenant] -= 1
             if not self._snapshots[tenant]:
                 del self._snapshots[tenant]
+
+
+def _as_its_own(alarms: Alarms, engine: StorageEngine) -> Alarms:
+    """Alarms as a client is told of them: what an engine has raised itself is the answering member's."""
+    return frozenset((engine.member_id if member == MEMBER_ID else member, kind) for member, kind in alarms)

@@ -8,7 +8,6 @@ import grpc
 
 from fetch.api.rpc_pb2 import ResponseHeader
 from fetch.chain import Call
-from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.protocol import Delivery, StorageEngine
 from fetch.engine.records import varint
 from fetch.errors import Refused
@@ -39,21 +38,22 @@ def cluster_id(tenant: str) -> int:
 def fill(header: ResponseHeader, engine: StorageEngine, revision: int | None = None) -> None:
     """Fills in a response's header; the revision too, when it is given."""
     header.cluster_id = cluster_id(engine.tenant)
-    header.member_id = MEMBER_ID
+    header.member_id = engine.member_id
     header.raft_term = RAFT_TERM
     if revision is not None:
         header.revision = revision
 
 
-_headers: dict[str, tuple[bytes, bytes]] = {}
+_headers: dict[tuple[str, int], tuple[bytes, bytes]] = {}
 
 
 def framed_header(engine: StorageEngine, revision: int) -> bytes:
     """A response's header, framed as field 1, which it is of every response."""
-    parts = _headers.get(engine.tenant)
+    key = engine.tenant, engine.member_id
+    parts = _headers.get(key)
     if parts is None:
-        constant = ResponseHeader(cluster_id=cluster_id(engine.tenant), member_id=MEMBER_ID).SerializeToString()
-        parts = _headers[engine.tenant] = constant + b"\x18", b"\x20" + varint(RAFT_TERM)
+        constant = ResponseHeader(cluster_id=cluster_id(key[0]), member_id=key[1]).SerializeToString()
+        parts = _headers[key] = constant + b"\x18", b"\x20" + varint(RAFT_TERM)
     encoded = parts[0] + varint(revision) + parts[1]
     return b"\x0a" + varint(len(encoded)) + encoded
 

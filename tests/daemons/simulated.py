@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fetch.api.rpc_pb2 import PutRequest, RequestOp, TxnResponse
-from fetch.engine.layout import Layout
-from fetch.peers.claims import holder_of
+from fetch.engine.layout import Layout, unpack_claim
 from tests.simulation import clients, loop
 from tests.simulation.cluster import Cluster
 from tests.simulation.daemon import CallError, Daemon, Machine, task_factory
@@ -43,7 +42,7 @@ class Site:
         [found] = [
             daemon
             for daemon in self.daemons
-            if daemon.writers is not None and daemon.writers.members.own.daemon == holder_of(row)
+            if daemon.writers is not None and daemon.writers.members.own.daemon == unpack_claim(row)[0]
         ]
         return found
 

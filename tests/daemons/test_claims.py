@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fetch.peers.claims import FRESH_MS, IDLE_SECONDS, WINDOW_SECONDS, Writing, holder_of
+from fetch.engine.layout import unpack_claim
+from fetch.peers.claims import FRESH_MS, IDLE_SECONDS, WINDOW_SECONDS, Writing
 from tests.simulation.loop import run
 
 OWN, OTHER, THIRD = 1, 2, 3
@@ -25,7 +26,7 @@ def test_whoever_finds_no_claim_takes_it() -> None:
     async def test() -> None:
         written = Writing(OWN, Clock(), lambda _: False).renewed(None)
         assert written is not None
-        assert holder_of(written) == OWN
+        assert unpack_claim(written)[0] == OWN
 
     run(0, test())
 
@@ -111,6 +112,6 @@ def test_who_is_told_to_write_takes_a_fresh_claim() -> None:
         writing.moved_to(OWN)
         written = writing.renewed(stored)
         assert written is not None
-        assert holder_of(written) == OWN
+        assert unpack_claim(written)[0] == OWN
 
     run(0, test())

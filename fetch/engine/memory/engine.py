@@ -40,6 +40,7 @@ class MemoryEngine:
     def __init__(self, tenant: str, quota: int = 0, turns: Turns | None = None) -> None:
         """`quota` in bytes, 0 for none; the `turns` are the services', whose work may be long."""
         self.tenant = tenant
+        self.member_id = alarms.MEMBER_ID
         self.quota = quota
         self.turns = turns or Turns()
         self._keyspace = Keyspace(self._publish)
