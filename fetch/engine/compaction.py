@@ -15,7 +15,8 @@ from fetch.engine.layout import Layout, pack_revision
 from fetch.engine.records import StoredEvent
 from fetch.stores.transaction import Source
 
-_STEP = 500
+STEP = 500
+"""Events that are cleared at once."""
 
 
 async def compact(batch: Batch, revision: int) -> int:
@@ -32,12 +33,12 @@ async def compact(batch: Batch, revision: int) -> int:
     return batch.revision
 
 
-async def clear_step(batch: Batch) -> bool:
-    """Clears the head of what compaction has left behind; whether there may be more."""
+async def clear_step(batch: Batch, most: int = STEP) -> bool:
+    """Clears the head of what compaction has left behind, at most so many events; whether there may be more."""
     layout, transaction = batch.layout, batch.transaction
     if batch.compacted <= 0:
         return False
-    rows, more = await transaction.get_range(layout.events, layout.event(batch.compacted), _STEP)
+    rows, more = await transaction.get_range(layout.events, layout.event(batch.compacted), most)
     # none, where nobody sends such transactions, which Kubernetes does not
     kept, _ = await transaction.get_range(layout.subs, layout.subs_end, 1)
     keeps_subs = bool(kept)

@@ -55,6 +55,7 @@ T = TypeVar("T")
 _PIECE = 1000
 _MOST_KEYS_EXPIRED = 256
 _TRIES_TO_HASH = 5
+_TRIES_TO_READ = 2
 MOST_RESPONSE_BYTES = 512 << 20
 """The largest answer to a range or to a transaction that only reads, unless it is set otherwise."""
 
@@ -108,6 +109,7 @@ class StoredEngine:
         self._served = served
         self._renewals = Renewals(self._store_renewals)
         self._compaction: asyncio.Task[None] | None = None
+        self._step = compaction.STEP
 
     # keys
 
@@ -205,21 +207,21 @@ class StoredEngine:
     async def _read_long(self, read: Callable[[View, Work], Awaitable[T]]) -> T:
         """Reads something that takes long, in turns with others.
 
-        What compaction overtakes between two snapshots is read again, in one that is held on to: who asked for the
-        newest revision is not told that it has been compacted.
+        What compaction overtakes between two snapshots is read again, at last in one that is held on to, where the
+        store lets one last so long: who asked for the newest revision is not told that it has been compacted.
         """
         async with self.turns.work(self.tenant) as work:
-            try:
-                async with lasting_view(self._store, self._layout, work) as view:
-                    view.room, view.large = self.most_response_bytes, self._large_answers
-                    with contextlib.closing(view):
-                        return await read(view, work)
-            except errors.Compacted:
-                with self._store.snapshot() as snapshot:
-                    view = await View.open(snapshot, self._layout)
-                    view.work, view.room, view.large = work, self.most_response_bytes, self._large_answers
-                    with contextlib.closing(view):
-                        return await read(view, work)
+            for _ in range(_TRIES_TO_READ):
+                with contextlib.suppress(errors.Compacted):
+                    async with lasting_view(self._store, self._layout, work) as view:
+                        view.room, view.large = self.most_response_bytes, self._large_answers
+                        with contextlib.closing(view):
+                            return await read(view, work)
+            with self._store.snapshot() as snapshot:
+                view = await View.open(snapshot, self._layout)
+                view.work, view.room, view.large = work, self.most_response_bytes, self._large_answers
+                with contextlib.closing(view):
+                    return await read(view, work)
 
     async def put(self, request: PutRequest) -> PutResponse:
         """See `operations.put`."""
@@ -228,9 +230,17 @@ class StoredEngine:
         )
 
     async def delete_range(self, request: DeleteRangeRequest) -> DeleteRangeResponse:
-        """See `operations.delete_range`."""
+        """See `operations.delete_range`. What the store does not commit at once is deleted in order of its keys, in
+        steps, each at a revision of its own: the answer is of all, at the last one's."""
         rows = [] if request.range_end else [self._layout.key(request.key)]
-        return await self._writer.submit(lambda batch: operations.delete_range(batch, request), rows)
+        delete = functools.partial(operations.delete_range, request=request)
+        response, position = await self._writer.submit(delete, rows)
+        while position:
+            step, position = await self._writer.submit(functools.partial(delete, begin=position))
+            response.deleted += step.deleted
+            response.prev_kvs.extend(step.prev_kvs)
+            response.header.revision = step.header.revision
+        return response
 
     async def txn(self, request: TxnRequest, size: int = 0) -> Answer:
         """See `operations.txn`. `size` in bytes bounds the batch."""
@@ -281,9 +291,15 @@ class StoredEngine:
             self._compaction = background.start("compaction", self._clear, self._failed, self.tenant)
 
     async def _clear(self) -> None:
+        """Clears in steps; in smaller ones where the store does not commit one in time."""
         more = True
         while more:
-            more = await self._writer.submit(compaction.clear_step)
+            try:
+                more = await self._writer.submit(functools.partial(compaction.clear_step, most=self._step))
+            except errors.EtcdError:
+                self._step = max(1, self._step // 2)
+                raise
+            self._step = min(self._step + 1 + self._step // 16, compaction.STEP)
 
     # watches
 
@@ -333,13 +349,17 @@ class StoredEngine:
         )
 
     async def revoke_lease(self, lease_id: int) -> int:
-        """See `lease.revoke`; the revision at which it was served."""
+        """See `lease.revoke`; the revision at which it was served. What the store does not commit at once is deleted in
+        steps, which go on if this daemon ends: the lease is gone, and due, from the first one on."""
 
-        async def revoke(batch: Batch) -> int:
-            await lease.revoke(batch, lease_id)
-            return batch.revision
+        async def revoke(batch: Batch, *, is_first: bool) -> tuple[bool, int]:
+            now = self._served.latest()
+            return await lease.revoke(batch, self.tenant, lease_id, now, is_first=is_first), batch.revision
 
-        return await self._writer.submit(revoke)
+        is_done, revision = await self._writer.submit(functools.partial(revoke, is_first=True))
+        while not is_done:
+            is_done, revision = await self._writer.submit(functools.partial(revoke, is_first=False))
+        return revision
 
     async def expire_leases(self, due: Sequence[lease.Due]) -> int:
         """See `lease.expire`. What the store cannot commit at once is expired in steps."""
@@ -454,9 +474,9 @@ class StoredEngine:
         """Has all that the tenant has at one revision read (see `contents`), with little else waiting for it.
 
         `read` may be called again, with a view of another revision: it then has to begin anew. What compaction has
-        overtaken once is read in one snapshot that is held on to, where the store lets one last so long.
+        overtaken twice is read in one snapshot that is held on to, where the store lets one last so long.
 
-        :raises SnapshotExpired: it does not, and compaction has come in between twice
+        :raises SnapshotExpired: it does not
         """
         return await self._read_long(read)
 

@@ -20,6 +20,7 @@ from fetch import errors
 from fetch.engine.batch import Batch
 from fetch.engine.layout import Layout
 from fetch.engine.operations import refuse_when_full
+from fetch.engine.records import size_of_delete
 from fetch.engine.served import ServedTime, served_since
 from fetch.engine.turns import Work
 from fetch.stores.transaction import Source, all_rows
@@ -35,6 +36,8 @@ _SLACK_FRACTION = 16
 # etcd keeps what remains of a longer time to live every five minutes, and gives a lease that after an election
 _LONGEST_ANEW = 300
 _PAGE = 1000
+_VALUES_AT_ONCE = 64
+_VALUE_BYTES = 1 << 20
 _ROWS_BETWEEN_LOOKS = 256
 
 Due = tuple[int, int]
@@ -130,18 +133,28 @@ async def renew(batch: Batch, tenant: str, leases: Sequence[int], now: int) -> l
     return renewed
 
 
-async def revoke(batch: Batch, lease: int) -> None:
-    """Ends a lease and deletes its keys, at one revision.
+async def revoke(batch: Batch, tenant: str, lease: int, now: int, *, is_first: bool = True) -> bool:
+    """Ends a lease and deletes its keys, at one revision; whether all of them, or as many as the store commits at once.
+
+    In the latter case it is gone for whoever asks for it, and the next call, not the first, goes on; or whoever expires
+    what is due.
 
     :raises LeaseNotFound:
     """
     stored = await batch.transaction.get(batch.layout.lease(lease))
-    if stored is None:
+    granted = None if stored is None else Grant.unpack(lease, stored)
+    if is_first and (granted is None or granted.is_ending):
         raise errors.LeaseNotFound
-    granted = Grant.unpack(lease, stored)
-    await _delete_keys(batch, lease)
-    _remove(batch, granted)
-    batch.revoked += 1
+    return granted is None or await _end(batch, tenant, granted, now)
+
+
+async def _end(batch: Batch, tenant: str, granted: Grant, now: int) -> bool:
+    if await _delete_keys(batch, granted.lease):
+        _remove(batch, granted)
+        batch.revoked += 1
+        return True
+    _queue(batch, tenant, granted, Grant(granted.lease, 0, min(granted.expires, now)))
+    return False
 
 
 async def expire(
@@ -178,7 +191,8 @@ async def expire(
                 await _delete_keys(batch, lease, most_keys)
                 _queue(batch, tenant, granted, Grant(lease, 0, granted.expires))
                 break
-            await revoke(batch, lease)
+            if not await _end(batch, tenant, granted, granted.expires):
+                break
         done += 1
         if keys >= most_keys:
             break
@@ -201,31 +215,39 @@ async def leases(source: Source, layout: Layout, work: Work) -> list[int]:
     since = await served_since(source, layout.shared)
     ends: list[tuple[int, int]] = []
     async for row, stored in all_rows(source, layout.leases, layout.leases_end):
-        lease = layout.unpack_lease(row)
-        ends.append((Grant.unpack(lease, stored).ends(since), lease))
+        granted = Grant.unpack(layout.unpack_lease(row), stored)
+        if not granted.is_ending:
+            ends.append((granted.ends(since), granted.lease))
         if not len(ends) % _ROWS_BETWEEN_LOOKS and work.is_spent():
             await work.give_way()  # the snapshot stays as it is
     return [lease for _, lease in sorted(ends, key=lambda found: found[0])]
 
 
-async def _delete_keys(batch: Batch, lease: int, most: int | None = None) -> None:
-    """Deletes a lease's keys, at most so many of them."""
+async def _delete_keys(batch: Batch, lease: int, most: int | None = None) -> bool:
+    """Deletes a lease's keys, at most so many of them, and no more than the store commits at once; whether all."""
     layout, transaction = batch.layout, batch.transaction
     begin, end = layout.attachment_range(lease)
     left, more = most or sys.maxsize, True
-    while more and left:
-        rows, more = await transaction.get_range(begin, end, min(left, _PAGE))
+    room, at_once = transaction.largest // 2, _VALUES_AT_ONCE
+    while more and left > 0:
+        rows, more = await transaction.get_range(begin, end, min(left, at_once))
         keys = [layout.unpack_attachment(row) for row, _ in rows]
         values = await transaction.get_many([layout.key(key) for key in keys])
+        before = room
         for (row, _), key, stored in zip(rows, keys, values, strict=True):
+            if room <= 0:
+                return False
             if stored is not None:
                 batch.deletes += 1
+                room -= size_of_delete(layout.key(key), stored)
                 await batch.delete(key, stored)
             transaction.clear(row)
             await batch.work.pause()
         left -= len(rows)
+        at_once = max(1, min(_PAGE, 4 * at_once, _VALUE_BYTES * len(rows) // (before - room + 1)))
         if rows:
             begin = rows[-1][0] + b"\x00"
+    return not more
 
 
 async def _count(batch: Batch, lease: int, most: int) -> int:

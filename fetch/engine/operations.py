@@ -26,9 +26,11 @@ from fetch.engine.batch import Batch
 from fetch.engine.compares import all_hold, rows_of
 from fetch.engine.protocol import Outcome
 from fetch.engine.reads import Counts, View, find
-from fetch.engine.records import key_value
+from fetch.engine.records import is_ending, key_value, size_of_delete
 from fetch.engine.requests import operations
 from fetch.engine.turns import Work
+from fetch.stores.protocol import TransactionTooLarge
+from fetch.stores.snapshot import Row
 
 _PREVIOUS = b"\x1a"
 """The tag of `prev_kvs` in DeleteRangeResponse."""
@@ -71,11 +73,16 @@ async def put(batch: Batch, request: PutRequest) -> PutResponse:
     return response
 
 
-async def delete_range(batch: Batch, request: DeleteRangeRequest) -> DeleteRangeResponse:
-    """Deletes all keys of a range, at one revision."""
+async def delete_range(
+    batch: Batch, request: DeleteRangeRequest, begin: bytes = b""
+) -> tuple[DeleteRangeResponse, bytes]:
+    """Deletes the keys of a range, those from the row `begin` on if there is one, at one revision: all of them, or as
+    many as the store commits at once. Also where the others begin; empty where there are none."""
     response = DeleteRangeResponse()
-    await _delete_range(batch, request, response)
-    return response
+    first, end = batch.layout.key_range(request.key, request.range_end)
+    pages, position = await _to_delete(batch, begin or first, end)
+    await _delete_rows(batch, request, pages, response)
+    return response, b"" if position == end else position
 
 
 async def txn(batch: Batch, request: TxnRequest, room: int) -> Answer:
@@ -249,10 +256,34 @@ def _encoded(view: View, response: PutResponse | DeleteRangeResponse) -> Message
 
 
 async def _delete_range(batch: Batch, request: DeleteRangeRequest, response: DeleteRangeResponse) -> None:
+    begin, end = batch.layout.key_range(request.key, request.range_end)
+    pages, position = await _to_delete(batch, begin, end)
+    if position != end:
+        raise TransactionTooLarge("a transaction deletes more than the store commits at once")
+    await _delete_rows(batch, request, pages, response)
+
+
+async def _to_delete(batch: Batch, begin: bytes, end: bytes) -> tuple[list[list[Row]], bytes]:
+    """The rows of [begin, end) that are there, or as many as the store commits the deletes of, and where those behind
+    them begin; `end` if there are none.
+
+    Read before the first is deleted: a transaction that reads a range after it has written keeps its writes in order.
+    """
+    pages: list[list[Row]] = []
+    room = batch.transaction.largest // 2
+    async for rows in rows_of(batch.transaction, begin, end, batch.work):
+        for count, (row, stored) in enumerate(rows):
+            if room <= 0:
+                return [*pages, rows[:count]], row
+            room -= size_of_delete(row, stored)
+        pages.append(rows)
+    return pages, end
+
+
+async def _delete_rows(
+    batch: Batch, request: DeleteRangeRequest, pages: list[list[Row]], response: DeleteRangeResponse
+) -> None:
     batch.deletes += 1
-    # read before the first is deleted: a transaction that reads a range after it has written keeps its writes in order
-    found = rows_of(batch.transaction, *batch.layout.key_range(request.key, request.range_end), batch.work)
-    pages = [rows async for rows in found]
     for rows in pages:
         for row, stored in rows:
             await batch.delete(row[len(batch.layout.keys) :], stored)
@@ -285,8 +316,10 @@ async def _put(batch: Batch, request: PutRequest, response: PutResponse) -> None
 
 
 async def _require_lease(batch: Batch, lease: int) -> None:
-    if lease and await batch.transaction.get(batch.layout.lease(lease)) is None:
-        raise errors.LeaseNotFound
+    if lease:
+        granted = await batch.transaction.get(batch.layout.lease(lease))
+        if granted is None or is_ending(granted):
+            raise errors.LeaseNotFound
 
 
 async def _may_put(request: TxnRequest, work: Work) -> bool:

@@ -246,10 +246,8 @@ class StorageEngine(Protocol):
         """
 
     async def delete_range(self, request: DeleteRangeRequest) -> DeleteRangeResponse:
-        """Deletes all keys of a range, at one revision.
-
-        :raises RequestTooLarge: more than the storage takes at once
-        """
+        """Deletes all keys of a range, at one revision; at several, in order of the keys, where the storage does not
+        take so much at once. The answer is of all of them."""
 
     async def txn(self, request: TxnRequest, size: int = 0) -> Answer:
         """Evaluates a transaction: all compares first, those of nested ones too, then what is to be done, in order.
@@ -298,9 +296,10 @@ class StorageEngine(Protocol):
         """Starts times to live anew; None for each lease that there is not. With the revision from before that."""
 
     async def revoke_lease(self, lease_id: int) -> int:
-        """Ends a lease and deletes its keys, at one revision, as its expiry does; the revision after it.
+        """Ends a lease and deletes its keys as its expiry does, at one revision, or at several where the storage does
+        not take so much at once; the revision after them. The lease is gone from the first one on.
 
-        :raises LeaseNotFound: NOT_FOUND :raises RequestTooLarge: more keys than the storage takes at once
+        :raises LeaseNotFound: NOT_FOUND
         """
 
     async def find_lease(self, lease_id: int, *, keys: bool) -> tuple[Grant | None, int, list[bytes], int]:

@@ -17,6 +17,8 @@ _PREVIOUS = b"\x1a"
 _KV = b"\x12"
 _EVENT_FIELD = b"\x5a"
 _VALUE = 0x2A
+_DELETE_BYTES = 256
+_NO_TIME = bytes(8)
 # create_revision, mod_revision and version of a KeyValue, which lie between its key and its value; zeros are left out
 _NUMBERS = re.compile(
     rb"(?:\x10([\x80-\xff]*[\x00-\x7f]))?(?:\x18([\x80-\xff]*[\x00-\x7f]))?(?:\x20([\x80-\xff]*[\x00-\x7f]))?"
@@ -114,6 +116,16 @@ def message_of(stored: bytes) -> bytes:
 def deleted_key(key: bytes) -> bytes:
     """The encoded KeyValue that etcd stores for a deletion: it has the key alone."""
     return KeyValue(key=key).SerializeToString()
+
+
+def size_of_delete(row: bytes, stored: bytes) -> int:
+    """About the bytes that a store writes for the delete of a row: the event with the value, and three keys."""
+    return len(stored) + 3 * len(row) + _DELETE_BYTES
+
+
+def is_ending(granted: bytes) -> bool:
+    """Whether a lease's grant, as it is stored, has no time to live: its keys are being deleted."""
+    return granted.startswith(_NO_TIME)
 
 
 @dataclass(slots=True)

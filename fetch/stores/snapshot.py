@@ -26,4 +26,8 @@ class Snapshot(Protocol):
         """
 
     async def count_range(self, begin: bytes, end: bytes, limit: int) -> tuple[int, bytes]:
-        """The number of rows of [begin, end), and `end`; or of its first `limit` (> 0), and where the others begin."""
+        """The number of rows of [begin, end), and `end`; or of its first `limit` (> 0), and where the others begin.
+
+        Where the limit is large a store may count more rows than that, or fewer, but at least one if there is one: as
+        many as take it little longer, or as it can count before it has taken long.
+        """

@@ -42,16 +42,18 @@ async def all_rows(source: Source, begin: bytes, end: bytes) -> AsyncIterator[Ro
 class Transaction:
     """Reads at a snapshot, writes on top.
 
-    `writes` maps keys to their new values (None: cleared); `cleared` are the spans that are cleared before `writes`
-    are applied; `conflicts` maps keys to the values that they must still have when
-    the transaction commits. `pause` is awaited between the pages of a long read: whoever runs the transaction may let
-    others go on meanwhile, since neither the snapshot nor these writes change by that.
+    `writes` maps keys to their new values (None: cleared); `cleared` are the spans that are cleared before `writes` are
+    applied; `conflicts` maps keys to the values that they must still have when the transaction commits. `largest` are
+    the bytes that the store commits at once. `pause` is awaited between the pages of a long read: whoever runs the
+    transaction may let others go on meanwhile, since neither the snapshot nor these writes change by that.
 
     Reads and writes of single keys cost the same however much has been written. The written keys are put in order when
     a range is read for the first time after something was written, and kept so from then on.
     """
 
-    __slots__ = ("_clears", "_known", "_ordered", "_snapshot", "_undo", "cleared", "conflicts", "pause", "writes")
+    __slots__ = (
+        "_clears", "_known", "_ordered", "_snapshot", "_undo", "cleared", "conflicts", "largest", "pause", "writes",
+    )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -62,6 +64,7 @@ class Transaction:
         self.writes: dict[bytes, bytes | None] = {}
         self.cleared = Spans()
         self.conflicts: dict[bytes, bytes | None] = {}
+        self.largest = _EVERYTHING
         self.pause: Callable[[], Awaitable[None]] = _no_pause
 
     async def get(self, key: bytes) -> bytes | None:
@@ -123,8 +126,10 @@ class Transaction:
             await self.pause()
             return count, upper
         for first, last in self.cleared.within(begin, upper):
-            # no more than was counted
-            count -= (await self._snapshot.count_range(first, last, _EVERYTHING))[0]
+            position = first
+            while position < last:  # no more than was counted
+                gone, position = await self._snapshot.count_range(position, last, _EVERYTHING)
+                count -= gone
         written = (await self._in_order()).irange(begin, upper, (True, False))
         await self.pause()
         while page := list(itertools.islice(written, _LEAST)):

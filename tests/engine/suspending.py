@@ -97,10 +97,10 @@ class SuspendingSnapshot:
         await self._store.suspend()
         return rows, more
 
-    async def count_range(self, begin: bytes, end: bytes) -> int:
-        count = await self._snapshot.count_range(begin, end)
+    async def count_range(self, begin: bytes, end: bytes, limit: int) -> tuple[int, bytes]:
+        counted = await self._snapshot.count_range(begin, end, limit)
         await self._store.suspend()
-        return count
+        return counted
 
 
 @asynccontextmanager

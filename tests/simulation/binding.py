@@ -11,7 +11,6 @@ from tests.simulation.cluster import (
     FUTURE_VERSION,
     KEY_TOO_LARGE,
     LARGEST_KEY,
-    LARGEST_TRANSACTION,
     LARGEST_VALUE,
     MAYBE_COMMITTED,
     NOT_COMMITTED,
@@ -32,6 +31,7 @@ T = TypeVar("T")
 Row = tuple[bytes, bytes]
 
 PAGE_BYTES = 1 << 20
+COUNT_SECONDS = 1.0
 DIRECTORIES = b"\xfe"
 PREDICATES = SimpleNamespace(
     is_retryable=lambda error: error.code in RETRYABLE, is_maybe_committed=lambda error: error.code in MAYBE_COMMITTED
@@ -45,6 +45,7 @@ class SimulatedBinding:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
+        self.largest_transaction = cluster.largest_transaction
         self.cut_off = False
         self._late: set[asyncio.Task[None]] = set()
 
@@ -109,15 +110,25 @@ class SimulatedBinding:
         self, transaction: "SimulatedTransaction", begin: bytes, end: bytes, limit: int
     ) -> tuple[int, bytes]:
         """See `Binding.count`."""
-        count, more = 0, True
+        loop = asyncio.get_running_loop()
+        count, more, ends = 0, True, loop.time() + COUNT_SECONDS
         while more:
-            page, more = await self._page(transaction, begin, end, limit - count)
+            page, more = await self._page(transaction, begin, end, max(limit - count, 1))
             count += len(page)
             if page:
                 begin = page[-1][0] + b"\x00"
-            if more and count >= limit:
+            if more and (count >= limit or loop.time() >= ends):
                 return count, begin
         return count, end
+
+    async def splits(self, transaction: "SimulatedTransaction", begin: bytes, end: bytes, size: int) -> list[bytes]:
+        """See `Binding.splits`."""
+
+        async def ask() -> list[bytes]:
+            self._meet_read_faults()
+            return await self.ask(lambda: self.cluster.splits(begin, end, size))
+
+        return await transaction.in_time(ask())
 
     async def ask(self, request: Callable[[], T]) -> T:
         """What the cluster answers; nothing while this process is cut off."""
@@ -251,7 +262,7 @@ class SimulatedTransaction:
             raise FDBError(KEY_TOO_LARGE)
         if any(len(value or b"") > LARGEST_VALUE for value in commit.writes.values()):
             raise FDBError(VALUE_TOO_LARGE)
-        if commit.size() > LARGEST_TRANSACTION:
+        if commit.size() > self._binding.cluster.largest_transaction:
             raise FDBError(TRANSACTION_TOO_LARGE)
 
     def _set_timeout(self, milliseconds: int) -> None:

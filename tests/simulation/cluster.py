@@ -102,13 +102,17 @@ class Commit:
 class Cluster:
     """The one state that all clients share. `away`: nothing is answered until it is back.
 
-    `wrote(key, value, version)` is told of each key that is set.
+    `wrote(key, value, version)` is told of each key that is set. How long snapshots last, how large transactions and
+    replies may be: FoundationDB's own unless a test wants to meet these bounds with little.
     """
 
     random: random.Random
     faults: Faults = field(default_factory=Faults)
     away: bool = False
     wrote: Callable[[bytes, bytes, int], object] = lambda *_: None
+    snapshot_seconds: float = SNAPSHOT_SECONDS
+    largest_transaction: int = LARGEST_TRANSACTION
+    reply_bytes: int = REPLY_BYTES
     version: int = 1
     _keys: list[bytes] = field(default_factory=list)
     _values: dict[bytes, list[tuple[int, bytes | None]]] = field(default_factory=dict)
@@ -147,9 +151,19 @@ class Cluster:
                 continue
             rows.append((key, value))
             size += len(key) + len(value)
-            if len(rows) == limit or size >= REPLY_BYTES:
+            if len(rows) == limit or size >= self.reply_bytes:
                 return rows, True
         return rows, False
+
+    def splits(self, begin: bytes, end: bytes, size: int) -> list[bytes]:
+        """The edges of pieces of [begin, end) of about so many bytes each, as they are now."""
+        edges, piece = [begin], 0
+        for key in self._keys[bisect_left(self._keys, begin) : bisect_left(self._keys, end)]:
+            if piece >= size:
+                edges.append(key)
+                piece = 0
+            piece += len(key) + len(self._value(key, self.version) or b"")
+        return [*edges, end]
 
     def commit(self, commit: Commit) -> int:
         """Carries a commit out, and returns its version.
@@ -157,7 +171,7 @@ class Cluster:
         :raises FDBError: NOT_COMMITTED, TRANSACTION_TOO_OLD: it has not happened and will not
         """
         self._advance()
-        if commit.version < self.version - int(SNAPSHOT_SECONDS * VERSIONS_PER_SECOND):
+        if commit.version < self.version - int(self.snapshot_seconds * VERSIONS_PER_SECOND):
             raise FDBError(TRANSACTION_TOO_OLD)
         for version, spans in reversed(self._committed):
             if version <= commit.version:
@@ -205,13 +219,13 @@ class Cluster:
     def _advance(self) -> None:
         """Versions go with the time, and never back."""
         self.version = max(self.version + 1, int(asyncio.get_running_loop().time() * VERSIONS_PER_SECOND))
-        oldest = self.version - int(2 * SNAPSHOT_SECONDS * VERSIONS_PER_SECOND)
+        oldest = self.version - int(2 * self.snapshot_seconds * VERSIONS_PER_SECOND)
         while self._committed and self._committed[0][0] < oldest:
             self._committed.popleft()
 
     def _check(self, version: int) -> None:
         self._advance()
-        if version < self.version - int(SNAPSHOT_SECONDS * VERSIONS_PER_SECOND):
+        if version < self.version - int(self.snapshot_seconds * VERSIONS_PER_SECOND):
             raise FDBError(TRANSACTION_TOO_OLD)
 
     def _value(self, key: bytes, version: int) -> bytes | None:
@@ -230,7 +244,7 @@ class Cluster:
         versions.append((self.version, value))
         if value is not None:
             self.wrote(key, value, self.version)
-        oldest = self.version - int(2 * SNAPSHOT_SECONDS * VERSIONS_PER_SECOND)
+        oldest = self.version - int(2 * self.snapshot_seconds * VERSIONS_PER_SECOND)
         while len(versions) > 1 and versions[1][0] < oldest:
             del versions[0]
         self._tell(key)

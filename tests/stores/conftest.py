@@ -38,7 +38,7 @@ def server(tmp_path: Path) -> Iterator[FdbServer]:
 
 
 @pytest.fixture(params=["simulated", "real"])
-def binding(request: pytest.FixtureRequest) -> Binding:
+async def binding(request: pytest.FixtureRequest) -> Binding:
     """A client of a cluster in memory, and of a real one: what the model says is what FoundationDB does."""
     if request.param == "simulated":
         return SimulatedBinding(Cluster(random.Random(1)))

@@ -1,6 +1,7 @@
 """What a client of FoundationDB does and does not do: one suite for the model of it and for the real one."""
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import AsyncIterator
 from typing import Any
@@ -150,6 +151,22 @@ async def test_a_count_ends_at_its_limit_and_says_where_the_others_begin(binding
         count, position = await binding.count(binding.begin(), position, prefix + b"\xff", 300)
         counts.append(count)
     assert counts == [300, 300, 100]
+
+
+async def test_a_range_is_split_into_pieces_of_about_one_size(binding: Binding, prefix: bytes) -> None:
+    for first in range(0, 4000, 1000):
+        await put(binding, {prefix + b"%04d" % number: b"v" * 1000 for number in range(first, first + 1000)})
+    begin, end = prefix, prefix + b"\xff"
+    edges = sorted({begin, *await binding.splits(binding.begin(), begin, end, 1_000_000), end})
+    assert 3 <= len(edges) <= 10
+    sizes = [(await binding.count(binding.begin(), *pair, 4001))[0] for pair in itertools.pairwise(edges)]
+    assert sum(sizes) == 4000
+    assert max(sizes) <= 2500
+
+
+async def test_an_empty_range_is_one_piece(binding: Binding, prefix: bytes) -> None:
+    splits = await binding.splits(binding.begin(), prefix, prefix + b"\xff", 1_000_000)
+    assert set(splits) <= {prefix, prefix + b"\xff"}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Reading keys at a revision.
 
-`view` is where they are read, `paging` reads them, `counts` knows how many there are, `gathering` makes an answer of
-pages, `ranges` answers a request, and `bounds` is how much of it there is at once.
+`view` is where they are read, `paging` reads them, `counts` knows how many there are, which `pieces` find out,
+`gathering` makes an answer of pages, `ranges` answers a request, and `bounds` is how much of it there is at once.
 """
 
 from fetch.engine.reads.counts import Counts

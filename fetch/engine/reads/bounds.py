@@ -16,7 +16,9 @@ SORTED_BYTES = 1 << 20
 COUNTED_AT_ONCE = 5000
 EVENTS_AT_ONCE = 500
 MOST_EVENTS_COUNTED = 2000
+KEYS_FOR_AN_EVENT = 16
 MOST_COUNTS = 1024
+MOST_COUNTS_BEGUN = 16
 SNAPSHOT_SECONDS = 1.0
 """How long one snapshot is read: LMDB uses none of the pages again that a snapshot sees, FoundationDB ends it."""
 

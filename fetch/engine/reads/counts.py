@@ -1,12 +1,26 @@
 """How many keys ranges have."""
 
+import asyncio
 from collections import OrderedDict
+
+from sortedcontainers import SortedList
 
 from fetch.engine.reads import bounds
 from fetch.engine.reads.paging import pages
+from fetch.engine.reads.pieces import Pieces, count_on
 from fetch.engine.reads.view import EVERYTHING, View
-from fetch.engine.records import StoredEvent
-from fetch.stores.protocol import SnapshotExpired
+
+Range = tuple[bytes, bytes]
+
+
+class _Begun:
+    """The count of a range that somebody makes, or has begun and left."""
+
+    __slots__ = ("pieces", "turn")
+
+    def __init__(self, begin: bytes) -> None:
+        self.pieces = Pieces(begin)
+        self.turn = asyncio.Lock()
 
 
 class Counts:
@@ -16,14 +30,20 @@ class Counts:
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[bytes, bytes], tuple[int, int]] = OrderedDict()
+        self._known: OrderedDict[Range, tuple[int, int]] = OrderedDict()
+        # the ranges that are known, by end and begin: those beside a range are its neighbours here
+        self._order: SortedList[Range] = SortedList()
+        self._begun: OrderedDict[Range, _Begun] = OrderedDict()
 
     def remember(self, begin: bytes, end: bytes, revision: int, count: int) -> None:
         """Keeps the count of rows [begin, end) at a revision."""
+        if (begin, end) not in self._known:
+            self._order.add((end, begin))
         self._known[begin, end] = revision, count
         self._known.move_to_end((begin, end))
         if len(self._known) > bounds.MOST_COUNTS:
-            self._known.popitem(last=False)
+            (begin, end), _ = self._known.popitem(last=False)
+            self._order.remove((end, begin))
 
     def is_large(self, begin: bytes, end: bytes) -> bool:
         """Whether rows [begin, end) were last found to be more than a page of a brief read. May have changed since."""
@@ -31,16 +51,13 @@ class Counts:
         return known is not None and known[1] > bounds.BRIEF
 
     async def count(self, view: View, begin: bytes, end: bytes, revision: int) -> int:
-        """The number of keys of rows [begin, end) at a revision that the view can read."""
-        try:
-            found = await self._from_known(view, begin, end, revision, bounds.MOST_EVENTS_COUNTED)
-        except SnapshotExpired:
-            if view.reopen is None:
-                raise
-            await view.renew(revision)
-            found = None
+        """The number of keys of rows [begin, end) at a revision that the view can read.
+
+        :raises Compacted: compaction has overtaken the revision of a view that is renewed
+        """
+        found = await self._from_known(view, begin, end, revision)
         if found is None:
-            found = await _counted(view, begin, end, revision)
+            found = await self._counted(view, begin, end, revision)
         self.remember(begin, end, revision, found)
         return found
 
@@ -54,59 +71,82 @@ class Counts:
             self.remember(begin, end, revision, found)
         return found
 
-    async def _from_known(self, view: View, begin: bytes, end: bytes, revision: int, most: int) -> int | None:
-        # what others remember meanwhile does not matter: the pair that was taken is right for its revision, for ever.
-        # It may be of a revision that is newer than the view's snapshot, which does not have the events up to there
+    async def _from_known(
+        self, view: View, begin: bytes, end: bytes, revision: int, most: int = EVERYTHING
+    ) -> int | None:
+        # what others remember meanwhile does not matter: the pair that was taken is right for its revision, for ever
         known = self._known.get((begin, end))
-        if known is None or not view.compacted <= known[0] <= view.newest:
+        if known is None:
             return None
-        balance = await _balance(view, begin, end, known[0], revision, min(most, max(bounds.BRIEF, known[1])))
-        return None if balance is None else known[1] + balance
+        pieces = Pieces(begin)
+        pieces.add(end, *known)
+        return await pieces.at(view, revision, min(most, _worth(known[1]))) if pieces.is_within(view) else None
 
+    async def _counted(self, view: View, begin: bytes, end: bytes, revision: int) -> int:
+        """The number of keys of rows [begin, end), which is not known, or of long ago.
 
-async def _counted(view: View, begin: bytes, end: bytes, revision: int) -> int:
-    """The number of keys of rows [begin, end) at a revision: those of now, less what events have changed since; or,
-    where there are more events than keys, those that there were then, looked at one by one."""
-    count, position = 0, begin
-    try:
-        # in one snapshot: a sum over several would be of no revision
-        while position < end:
-            counted, position = await view.source.count_range(position, end, bounds.COUNTED_AT_ONCE)
-            count += counted
-            await view.pause()
-        balance = await _balance(view, begin, end, view.newest, revision, max(bounds.BRIEF, count))
-    except SnapshotExpired:
-        if view.reopen is None:
-            raise
-        await view.renew(revision)
-        balance = None
-    if balance is not None:
-        return count + balance
-    return sum([len(frames) async for frames in pages(view, begin, end, EVERYTHING, revision)])
+        Whoever asks while another counts waits for that. Where somebody was cancelled, the next one goes on.
+        """
+        begun = self._begin(begin, end)
+        has_waited = begun.turn.locked()
+        async with begun.turn:
+            pieces = begun.pieces
+            if has_waited or not pieces.is_within(view):
+                await view.renew(revision)  # what others have counted meanwhile may be newer than the view's snapshot
+                found = await self._from_known(view, begin, end, revision)
+                if found is not None:
+                    return found
+            if not pieces.is_within(view):
+                pieces.forget()
+            found = await self._by_pieces(view, pieces, begin, end, revision)
+        self._begun.pop((begin, end), None)
+        if found is None:
+            # there are more events since than keys: those that there were then, looked at one by one
+            found = sum([len(frames) async for frames in pages(view, begin, end, EVERYTHING, revision)])
+        return found
 
+    def _begin(self, begin: bytes, end: bytes) -> _Begun:
+        """The count of a range that is under way, or was left by whoever was cancelled; else a new one."""
+        begun = self._begun.setdefault((begin, end), _Begun(begin))
+        self._begun.move_to_end((begin, end))
+        if len(self._begun) > bounds.MOST_COUNTS_BEGUN:
+            self._begun.popitem(last=False)
+        return begun
 
-async def _balance(view: View, begin: bytes, end: bytes, known: int, wanted: int, most: int) -> int | None:
-    """How many keys the rows [begin, end) have more at revision `wanted` than at revision `known`.
+    async def _by_pieces(self, view: View, pieces: Pieces, begin: bytes, end: bytes, revision: int) -> int | None:
+        """The number of keys, of what has been counted and what has not. None where pages of keys are cheaper."""
+        is_first = pieces.position == begin
+        async for _ in count_on(view, pieces, end, revision):
+            if is_first and pieces.position < end:
+                found = await self._beside(view, begin, end, revision)
+                if found is not None:
+                    return found
+            is_first = False
+        return await pieces.at(view, revision, max(bounds.BRIEF, pieces.count))
 
-    None if that takes more than `most` events. The view's snapshot has both revisions.
-    """
-    layout = view.layout
-    first, last = min(known, wanted), max(known, wanted)
-    if last - first > most:  # each revision has an event, or more
+    async def _beside(self, view: View, begin: bytes, end: bytes, revision: int) -> int | None:
+        """The number of keys, from a known range that ends where this one does: by what lies between their beginnings.
+
+        What is left of a list behind one page is known, of that behind the next but one, which another daemon has
+        served, is not.
+        """
+        place = self._order.bisect_left((end, begin))
+        for end_beside, beside in self._order[max(place - 1, 0) : place + 2]:
+            if end_beside != end or beside == begin:
+                continue
+            known = await self._from_known(view, beside, end, revision)
+            if known is None:
+                continue
+            between = Pieces(min(begin, beside))
+            async for _ in count_on(view, between, max(begin, beside), revision):
+                pass
+            found = await between.at(view, revision, max(bounds.BRIEF, between.count))
+            if found is not None:
+                return known - found if beside < begin else known + found
         return None
-    position, behind = layout.event(first + 1), layout.event(last + 1)
-    balance, more = 0, first < last
-    while more:
-        # one row more than may be, to tell whether there are more
-        rows, more = await view.source.get_range(position, behind, min(most + 1, bounds.EVENTS_AT_ONCE))
-        most -= len(rows)
-        if most < 0:
-            return None
-        for row, encoded in rows:
-            event = StoredEvent.parse(layout.unpack_event(row), encoded)
-            if begin <= layout.key(event.key) < end:
-                balance += event.created - event.deleted
-        if more:
-            position = rows[-1][0] + b"\x00"
-            await view.pause()
-    return balance if wanted > known else -balance
+
+
+def _worth(count: int) -> int:
+    """How many events are looked at rather than so many keys counted. Either has its time: an event costs as much as
+    several keys of FoundationDB, where values come along, and many keys of LMDB, where they do not."""
+    return max(bounds.BRIEF, min(count, bounds.MOST_EVENTS_COUNTED), count // bounds.KEYS_FOR_AN_EVENT)

@@ -26,6 +26,7 @@ _WANT_ALL = -2  # the streaming mode with the largest replies
 _MOST_REPLIES = 13
 _ALL = (1 << 31) - 1
 _ROW = struct.Struct("<QiQi")  # FDBKeyValue: packed to 4 bytes
+_COUNT_SECONDS = 1.0
 _TRANSACTION_TOO_LARGE = 2101
 _KEY_TOO_LARGE = 2102
 _TIMED_OUT = 1031
@@ -37,6 +38,9 @@ _CALLBACKS: list[Any] = []
 
 class Binding:
     """A FoundationDB cluster as the C library sees it. Belongs to the event loop it is made on."""
+
+    largest_transaction = 10_000_000
+    """Bytes that the cluster commits at once."""
 
     def __init__(self, cluster_file: Path) -> None:
         """Starts the client. Does not wait for the cluster to answer.
@@ -125,28 +129,39 @@ class Binding:
         async for table, goes_on in self._tables(transaction, begin, end, limit + 1, _MOST_REPLIES):  # noqa: B007  the last one counts
             rows.extend(
                 (string_at(key, key_length), string_at(value, value_length))
-                for key, key_length, value, value_length in table
+                for key, key_length, value, value_length in _ROW.iter_unpack(table)
             )
         return rows[:limit], goes_on or len(rows) > limit
 
     async def count(self, transaction: Any, begin: bytes, end: bytes, limit: int) -> tuple[int, bytes]:
-        """The number of rows of [begin, end), and `end`; or of its first `limit`, and where the others begin.
+        """The number of rows of [begin, end), and `end`; or of its first `limit`, or of those that come within a
+        second, and where the others begin.
 
         FoundationDB cannot count: the rows are sent, but not looked at.
 
         :raises FDBError:
         """
-        count = 0
+        count, ends = 0, self._loop.time() + _COUNT_SECONDS
         async for table, goes_on in self._tables(transaction, begin, end, min(limit, _ALL), _ALL):
-            count += len(table)
-            if goes_on and count >= limit:
-                return count, ctypes.string_at(*table[-1][:2]) + b"\x00"
+            count += len(table) // _ROW.size
+            if goes_on and table and (count >= limit or self._loop.time() >= ends):
+                return count, _last_key(table) + b"\x00"
         return count, end
+
+    async def splits(self, transaction: Any, begin: bytes, end: bytes, size: int) -> list[bytes]:
+        """Keys that part [begin, end) into pieces of about `size` bytes, as the cluster estimates it, in order; `begin`
+        and `end` may be among them.
+
+        :raises FDBError:
+        """
+        future = transaction.get_range_split_points(begin, end, size)
+        await self.ready(future)
+        return list(future.wait())
 
     async def _tables(
         self, transaction: Any, begin: bytes, end: bytes, limit: int, replies: int
-    ) -> AsyncIterator[tuple[list[tuple[int, int, int, int]], bool]]:
-        """The replies to a range read, each a list of pointers and lengths, and whether there is more behind it.
+    ) -> AsyncIterator[tuple[bytes, bool]]:
+        """The replies to a range read, each a table of pointers and lengths (`_ROW`), and whether there is more behind.
 
         A reply holds 80 kB, whatever one asks for, so the next one is asked for before this one is looked at. The
         pointers are valid until the next is taken.
@@ -160,13 +175,12 @@ class Binding:
             self._capi.fdb_future_get_keyvalue_array(
                 current.fpointer, ctypes.byref(self._rows), ctypes.byref(count), ctypes.byref(more)
             )
-            table = list(_ROW.iter_unpack(ctypes.string_at(self._rows, count.value * _ROW.size)))
-            limit -= len(table)
+            table = ctypes.string_at(self._rows, count.value * _ROW.size)
+            limit -= count.value
             replies -= 1
             has_more = bool(more.value)
             if has_more and table and limit > 0 and replies > 0:
-                last = ctypes.string_at(*table[-1][:2])
-                future = self._range(transaction, last + b"\x00", end, limit)
+                future = self._range(transaction, _last_key(table) + b"\x00", end, limit)
             yield table, has_more
 
     def _range(self, transaction: Any, begin: bytes, end: bytes, limit: int) -> Any:
@@ -201,13 +215,24 @@ class Binding:
                 waiter.set_result(None)
 
 
+def _last_key(table: bytes) -> bytes:
+    """The key of a table's last row."""
+    key, length, _, _ = _ROW.unpack_from(table, len(table) - _ROW.size)
+    return ctypes.string_at(key, length)
+
+
+def has_timed_out(error: Any) -> bool:
+    """Whether an error of the client says that the transaction's time is up."""
+    return bool(error.code == _TIMED_OUT)
+
+
 def as_store_error(fdb: Any, error: Any) -> Exception:
     """What the store raises for an error of the client."""
     if error.code == _TRANSACTION_TOO_LARGE:
         return TransactionTooLarge(str(error))
     if error.code == _KEY_TOO_LARGE:
         return KeyTooLong(str(error))
-    if error.code == _TIMED_OUT:
+    if has_timed_out(error):
         return StoreUnavailable(f"FoundationDB did not answer within {TIMEOUT_SECONDS:g} s")
     if fdb.predicates.is_retryable(error):
         return SnapshotExpired(str(error))

@@ -18,7 +18,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
-from fetch.stores.foundationdb.binding import TIMEOUT_SECONDS, Binding, as_store_error
+from fetch.stores.foundationdb.binding import TIMEOUT_SECONDS, Binding, as_store_error, has_timed_out
+from fetch.stores.foundationdb.counting import count
 from fetch.stores.foundationdb.daemons import Daemons, Lane
 from fetch.stores.foundationdb.reads import FirstReads
 from fetch.stores.foundationdb.values import LONGEST_KEY, Parts, parts_of
@@ -36,6 +37,7 @@ _NOT_COMMITTED = 1020
 _BACKOFF_SECONDS = 0.001
 _LONGEST_BACKOFF_SECONDS = 0.1
 _LEAVE_SECONDS = 1.0
+_SILENT_SECONDS = TIMEOUT_SECONDS / 2
 
 
 class FoundationDBStore:
@@ -191,6 +193,7 @@ class _Attempts(Generic[T]):
                 if heartbeat is None:
                     raise StoreUnavailable("whether the transaction was committed can no longer be found out")
             transaction = Transaction(snapshot)
+            transaction.largest = self._binding.largest_transaction
             result = await self._body(transaction)
             if not transaction.writes and not transaction.cleared and not self._unknown:
                 return result
@@ -294,7 +297,7 @@ class FoundationDBSnapshot:
 
     async def count_range(self, begin: bytes, end: bytes, limit: int) -> tuple[int, bytes]:
         """See `Snapshot.count_range`. FoundationDB has no count: this reads the rows, values too."""
-        return await self._read(lambda: self._binding.count(self.transaction(), begin, end, limit))
+        return await self._read(lambda: count(self._binding, self.transaction(), begin, end, limit))
 
     async def _join(self, key: bytes, count: int) -> bytes:
         self.split.add(key)
@@ -310,15 +313,21 @@ class FoundationDBSnapshot:
     async def _read(self, read: Callable[[], Awaitable[T]]) -> T:
         """Reads; again at a newer version as long as nothing has been read at this one.
 
+        A transaction's time is up as its version grows too old: then this one has expired, unless the cluster has been
+        silent for long.
+
         :raises StoreUnavailable: :raises SnapshotExpired: :raises KeyTooLong:
         """
         loop = asyncio.get_running_loop()
         deadline = 0.0
         while True:
+            asked = loop.time()
             try:
                 result = await read()
             except self._binding.fdb.FDBError as error:
                 failure = as_store_error(self._binding.fdb, error)
+                if has_timed_out(error) and loop.time() - asked < _SILENT_SECONDS:
+                    failure = SnapshotExpired(str(failure))
                 deadline = deadline or loop.time() + TIMEOUT_SECONDS
                 if self._anchored or not isinstance(failure, SnapshotExpired) or loop.time() > deadline:
                     raise failure from error

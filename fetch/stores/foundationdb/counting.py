@@ -1,0 +1,40 @@
+"""Counting rows, which FoundationDB cannot do: it sends them. Several ranges at once it sends faster than one."""
+
+import asyncio
+import itertools
+from typing import Any
+
+from fetch.stores.foundationdb.binding import Binding
+
+_MANY = 1000
+"""Rows from which on a count is made of several ranges."""
+
+_RANGE_BYTES = 1 << 20
+_RANGES = 4
+
+
+async def count(binding: Binding, transaction: Any, begin: bytes, end: bytes, limit: int) -> tuple[int, bytes]:
+    """The rows of [begin, end), and `end`; or of its first ones, and where the others begin: `limit` of them where that
+    is small, else those of the next `_RANGES` ranges of about `_RANGE_BYTES`.
+
+    :raises FDBError:
+    """
+    if limit < _MANY:
+        return await binding.count(transaction, begin, end, limit)
+    inner = [key for key in await binding.splits(transaction, begin, end, _RANGE_BYTES) if begin < key < end]
+    edges = [begin, *inner[:_RANGES]] if len(inner) >= _RANGES else [begin, *inner, end]
+    ranges = [
+        asyncio.ensure_future(binding.count(transaction, first, last, limit))
+        for first, last in itertools.pairwise(edges)
+    ]
+    try:
+        counted = await asyncio.gather(*ranges)
+    finally:
+        for each in ranges:
+            each.cancel()
+    total = 0
+    for (found, position), last in zip(counted, edges[1:], strict=True):
+        total += found
+        if position < last:  # what of the ranges behind it was counted is counted again
+            return total, position
+    return total, edges[-1]
