@@ -15,6 +15,7 @@ from fetch.config import Settings, connection_hint
 from fetch.engine import background
 from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.batch import Mutate
+from fetch.engine.format import NewerFormat
 from fetch.engine.mutations import apply
 from fetch.engine.retention import Retention
 from fetch.engine.served import ServedTime, these_workers
@@ -57,6 +58,7 @@ from fetch.transport import Service, peer_server_of, server_of
 _GRACE_SECONDS = 5.0
 _DEFAULT_QUOTA = 2 << 30
 _SAMPLE_SECONDS = 15.0
+_FORMAT_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +131,7 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
         well = pages.health(store.check, lambda: not streams.stopping, instruments)
         application = Application({"/version": pages.version(VERSION, STORAGE_VERSION), **well}, cross_origin=True)
         server = server_of(_services(settings, health, streams, members), links, settings, application, rotation)
+        await _require_format(tenants)
         tenants.start()
         following = await follow_store(store, health)
         leave = await _among_daemons(settings, tenants, members, writers, observation)
@@ -146,6 +149,20 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
         await tenants.close()
         await store.close()
         await telemetry.close()
+
+
+async def _require_format(tenants: Tenants) -> None:
+    """Looks at the format of what is stored, if the store answers; what comes to it later looks again.
+
+    :raises StartError: it is a newer release's
+    """
+    try:
+        async with asyncio.timeout(_FORMAT_SECONDS):
+            await tenants.format.require()
+    except NewerFormat as error:
+        raise StartError(str(error)) from error
+    except (StoreUnavailable, TimeoutError) as error:
+        logger.warning("the format of what is stored is not known yet: %s", error or "the store does not answer")
 
 
 def _services(settings: Settings, health: Health, streams: Streams, members: Members | None = None) -> list[Service]:

@@ -14,6 +14,7 @@ What belongs to no tenant, under the store's `shared_prefix`:
 
     SHARED 0x02 EXPIRY LEASE PREFIX   the tenant's name: the queue of leases, one for all tenants so that a daemon
                                       waits on its head alone
+    SHARED 0x03 format                the format of all this, a number in decimal (see `format`)
     SHARED 0x03 served                how long tenants have been served, and since when without a gap (see `served`)
     SHARED 0x04 DAEMON                a daemon that serves them, and where (see `fetch/peers/members.py`)
 
@@ -42,6 +43,7 @@ _ALL_BITS = (1 << 64) - 1
 _EXPIRIES = b"\x02"
 _EXPIRIES_END = b"\x03"
 _SERVED = b"\x03served"
+_FORMAT = b"\x03format"
 _MEMBERS = b"\x04"
 _MEMBERS_END = b"\x05"
 
@@ -90,6 +92,11 @@ def served_row(shared: bytes) -> bytes:
 def members(shared: bytes) -> tuple[bytes, bytes]:
     """The range of the daemons' rows, in a store whose shared keys begin with `shared`."""
     return shared + _MEMBERS, shared + _MEMBERS_END
+
+
+def format_row(shared: bytes) -> bytes:
+    """The row of the format of everything, in a store whose shared keys begin with `shared`."""
+    return shared + _FORMAT
 
 
 def unpack_expiry(row: bytes, shared: bytes) -> tuple[int, int]:

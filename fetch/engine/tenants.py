@@ -2,13 +2,14 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from fetch.engine import background, retention
 from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.background import Failed
 from fetch.engine.batch import Mutate, Report
 from fetch.engine.engine import MOST_RESPONSE_BYTES, StoredEngine
+from fetch.engine.format import Format
 from fetch.engine.lease import Due
 from fetch.engine.protocol import UnknownTenant
 from fetch.engine.reaper import TASK, Reaper
@@ -49,6 +50,7 @@ class Tenants:
         self.retention: retention.Retention | None = None
         self._open: dict[str, StoredEngine] = {}
         self._opening: dict[str, asyncio.Task[StoredEngine]] = {}
+        self.format = Format(store)
         self.served = served or ServedTime(store)
         self._failed = failed
         self.reaper = Reaper(store, self.served, self._expire, failed)
@@ -75,12 +77,21 @@ class Tenants:
     def start(self) -> None:
         """Starts to count the time that is served, to expire leases, and to compact if there is a retention."""
         self._background = [
-            background.start("time served", self.served.run, self._failed),
-            background.start(TASK, self.reaper.run, self._failed),
+            background.start("time served", self._in_known_format(self.served.run), self._failed),
+            background.start(TASK, self._in_known_format(self.reaper.run), self._failed),
         ]
         if (kept := self.retention) is not None:
             run = functools.partial(retention.run, self.engines, kept, self._failed)
             self._background.append(background.start(retention.TASK, run, self._failed))
+
+    def _in_known_format(self, run: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """Runs once it is known that what is stored can be read: nothing is written before."""
+
+        async def settled() -> None:
+            await self.format.require()
+            await run()
+
+        return settled
 
     async def close(self) -> None:
         """Ends what runs in the background and waits for the writes under way."""
@@ -100,6 +111,7 @@ class Tenants:
         return await asyncio.shield(task)
 
     async def _create(self, name: str) -> StoredEngine:
+        await self.format.require()
         prefix = await self.store.open_tenant(name)
         await self.served.begin()
         engine = StoredEngine(

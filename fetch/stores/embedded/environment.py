@@ -68,5 +68,7 @@ def _require_format(transaction: lmdb.Transaction, directory: Path) -> None:
         logger.info("%s: from format %s to %s in %.1f s, %d buckets of keys over %d bytes replaced",
                     directory, found.decode(), _FORMAT.decode(), seconds, replaced, longkeys.INLINE)  # fmt: skip
     elif transaction.stat()["entries"] > 0:
-        raise StoreUnavailable(f"{directory} holds another format than {_FORMAT.decode()}: {found!r}")
+        raise StoreUnavailable(
+            f"{directory} holds another format than {_FORMAT.decode()}: {found!r}; a newer release of fetch may read it"
+        )
     transaction.put(_FORMAT_KEY, _FORMAT)
