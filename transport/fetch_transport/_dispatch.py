@@ -5,15 +5,16 @@ import contextlib
 import functools
 import inspect
 import logging
-import secrets
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
 from fetch_transport._context import Context, MessageTooLargeError
+from fetch_transport._exchange import Application, Exchange
 from fetch_transport._first_step import FirstSteps
-from fetch_transport._native import CANCELLED, END, MESSAGE, OVER, WRITABLE, Call, Transport
+from fetch_transport._incidents import internal_error
+from fetch_transport._native import CANCELLED, END, MESSAGE, OVER, WRITABLE, Call, Request, Transport
 from fetch_transport._requests import Requests
 
 _LOGGER = logging.getLogger(__name__)
@@ -22,14 +23,17 @@ _NO_REQUEST = "cardinality violation: received no request message from non-clien
 _TWO_REQUESTS = "cardinality violation: received multiple request messages for non-client-streaming RPC"
 
 
-def _internal_error(where: str) -> str:
-    """Logs the exception that is being handled, and gives the words for the client: nothing of it but where to look.
+class Told(Protocol):
+    """Whoever hears what happens to a call or request after it has begun."""
 
-    An exception's text may hold what is not the client's, and its type is no word of the protocol's.
-    """
-    identity = secrets.token_hex(8)
-    _LOGGER.exception("Internal error %s in [%s]", identity, where)
-    return f"Internal error {identity}"
+    def feed(self, message: bytes | None, ended: bool) -> None:
+        """A message or a part of a body has come, or the word that it was the last."""
+
+    def make_room(self) -> None:
+        """There is room to write again."""
+
+    def cut_off(self) -> None:
+        """The client has gone, or its time is up."""
 
 
 class Dispatcher:
@@ -45,6 +49,7 @@ class Dispatcher:
         transport: Transport,
         handlers: Sequence[grpc.GenericRpcHandler],
         interceptors: Sequence[grpc.aio.ServerInterceptor],
+        application: Application | None,
         *,
         max_send_message_length: int,
         maximum_concurrent_rpcs: int | None,
@@ -54,9 +59,11 @@ class Dispatcher:
         self._transport = transport
         self._handlers = tuple(handlers)
         self._interceptors = tuple(interceptors)
+        self._application = application
         self._maximum_concurrent_rpcs = maximum_concurrent_rpcs
         self._first_steps = FirstSteps(loop)
         self._contexts: dict[int, tuple[Context, asyncio.Task[None] | None]] = {}
+        self._exchanges: dict[int, tuple[Exchange, asyncio.Task[None]]] = {}
         self._flush_is_due = False
         self._drained = False
         self._ended: asyncio.Future[None] = loop.create_future()
@@ -79,14 +86,21 @@ class Dispatcher:
     def _turn(self) -> None:
         # What is said during the turn goes out once, at its end.
         flush_was_due, self._flush_is_due = self._flush_is_due, True
-        begun, events, drained = self._transport.take()
+        begun, requests, events, drained = self._transport.take()
         try:
             for call in begun:
                 self._begin(call)
+            for request in requests:
+                self._exchange(request)
             for identity, kind, message, ended in events:
-                entry = self._contexts.get(identity)
-                if entry is not None:
-                    self._tell(entry, kind, message, ended)
+                entry = self._contexts.get(identity) or self._exchanges.get(identity)
+                if entry is None:
+                    continue
+                if kind == OVER:
+                    self._over(identity)
+                else:
+                    told, task = entry
+                    self._tell(told, task, kind, message, ended)
         finally:
             self._transport.flush()
             self._flush_is_due = flush_was_due
@@ -104,18 +118,21 @@ class Dispatcher:
             return
         if self._interceptors:
             context = Context(call, self, None, None)
+            # before the interceptors, which may wait while more comes
+            context.feed(call.message, call.ended)
             self._start(context, self._intercept(context))
             return
         try:
             handler = self._handler_of(call)
         except Exception:
-            call.finish(grpc.StatusCode.UNKNOWN.value[0], _internal_error(call.method), ())
+            call.finish(grpc.StatusCode.UNKNOWN.value[0], internal_error(call.method), ())
             return
         if handler is None:
             call.finish(grpc.StatusCode.UNIMPLEMENTED.value[0], "Method not found!", ())
             return
         context = Context(call, self, handler.request_deserializer, handler.response_serializer)
         if call.message is None or handler.request_streaming or (handler.response_streaming and not call.ended):
+            context.feed(call.message, call.ended)
             self._start(context, self._receive_and_handle(context, handler))
         else:
             self._start(context, self._handle(context, handler, call.message))
@@ -125,21 +142,39 @@ class Dispatcher:
         if task is not None:
             self._contexts[context.call.id] = (context, task)
 
-    def _tell(
-        self, entry: tuple[Context, asyncio.Task[None] | None], kind: int, message: bytes | None, ended: bool
-    ) -> None:
-        context, task = entry
+    def _exchange(self, request: Request) -> None:
+        """Begins a request of plain HTTP."""
+        limit = self._maximum_concurrent_rpcs
+        exchange = Exchange(request, self)
+        if self._application is None or (limit is not None and len(self._exchanges) >= limit):
+            exchange.refuse()
+            return
+        task = self._first_steps.start(self._run(request.id, exchange, self._application))
+        if task is not None:
+            self._exchanges[request.id] = exchange, task
+
+    async def _run(self, identity: int, exchange: Exchange, application: Application) -> None:
+        try:
+            await exchange.run(application)
+        finally:
+            self._exchanges.pop(identity, None)
+            self._end_if_idle()
+
+    @staticmethod
+    def _tell(told: Told, task: "asyncio.Task[None] | None", kind: int, message: bytes | None, ended: bool) -> None:
         if kind in (MESSAGE, END):
-            context.feed(message, ended)
+            told.feed(message, ended)
         elif kind == WRITABLE:
-            context.make_room()
+            told.make_room()
         elif kind == CANCELLED:
-            context.cut_off()
+            told.cut_off()
             if task is not None:
                 task.cancel()
-        elif kind == OVER:
-            self._contexts.pop(context.call.id, None)
-            self._call_back(context)
+
+    def _over(self, identity: int) -> None:
+        entry = self._contexts.pop(identity, None)
+        if entry is not None:
+            self._call_back(entry[0])
 
     def _handler_of(self, details: Any) -> "grpc.RpcMethodHandler[Any, Any] | None":
         for generic in self._handlers:
@@ -166,8 +201,6 @@ class Dispatcher:
 
     async def _receive_and_handle(self, context: Context, handler: Any) -> None:
         """Runs a handler that reads its requests itself, or whose only request may still be on its way."""
-        call = context.call
-        context.feed(call.message, call.ended)
         if handler.request_streaming:
             await self._handle(context, handler, None)
             return
@@ -229,7 +262,7 @@ class Dispatcher:
         if context.cancelled():
             _LOGGER.debug("[%s] raised by [%s] after it was cut off", type(error).__name__, context.call.method)
             return
-        context.fail(grpc.StatusCode.UNKNOWN, _internal_error(context.call.method))
+        context.fail(grpc.StatusCode.UNKNOWN, internal_error(context.call.method))
 
     def _close(self, context: Context) -> None:
         # Nothing leaves a client waiting, not even an error that cannot be put into words.
@@ -258,5 +291,5 @@ class Dispatcher:
             self._call_back(context)
 
     def _end_if_idle(self) -> None:
-        if self._drained and not self._contexts and not self._ended.done():
+        if self._drained and not self._contexts and not self._exchanges and not self._ended.done():
             self._ended.set_result(None)

@@ -10,6 +10,7 @@ from grpc.aio import UsageError
 
 from fetch_transport._credentials import ServerCredentials
 from fetch_transport._dispatch import Dispatcher
+from fetch_transport._exchange import Application
 from fetch_transport._native import Transport
 from fetch_transport._settings import Settings
 
@@ -36,6 +37,8 @@ class Server:
         self._transport = Transport(settings)
         self._dispatcher: Dispatcher | None = None
         self._state = _State.READY
+        self._application: Application | None = None
+        self._needs_application = False
         self._terminated = asyncio.Event()
         self._cut_off: asyncio.TimerHandle | None = None
 
@@ -49,7 +52,7 @@ class Server:
         Raises:
             RuntimeError: the address cannot be bound.
         """
-        return self._transport.add_port(address, None)
+        return self._transport.add_port(address, None, False)
 
     def add_secure_port(self, address: str, server_credentials: ServerCredentials) -> int:
         """Binds an address as `add_insecure_port` does, for TLS with `ssl_server_credentials`.
@@ -57,7 +60,26 @@ class Server:
         Raises:
             RuntimeError: the address cannot be bound.
         """
-        return self._transport.add_port(address, server_credentials)
+        return self._transport.add_port(address, server_credentials, False)
+
+    def add_http_port(self, address: str, server_credentials: ServerCredentials | None = None) -> int:
+        """Binds an address as `add_insecure_port` does, for the application alone, which gets what says it is gRPC too.
+
+        With TLS where credentials are given.
+
+        Raises:
+            RuntimeError: the address cannot be bound.
+        """
+        self._needs_application = True
+        return self._transport.add_port(address, server_credentials, True)
+
+    def set_http_application(self, application: Application) -> None:
+        """Has an ASGI 3 application answer what is not gRPC, on every port: HTTP/1.1, and HTTP/2 of other content.
+
+        Its scopes are of type `http` (there is no `lifespan`), and have ASGI's extension `tls` where there is TLS.
+        Before `start`; without one HTTP/1.1 is not spoken, and other content is answered with status 415.
+        """
+        self._application = application
 
     async def start(self) -> None:
         """Begins to serve.
@@ -69,16 +91,19 @@ class Server:
             return
         if self._state is _State.STOPPED:
             raise UsageError("Server not in ready state")
+        if self._needs_application and self._application is None:
+            raise UsageError("A port for HTTP alone needs an application")
         self._state = _State.RUNNING
         self._dispatcher = Dispatcher(
             asyncio.get_running_loop(),
             self._transport,
             self._handlers,
             self._interceptors,
+            self._application,
             max_send_message_length=self._settings.max_send_message_length,
             maximum_concurrent_rpcs=self._maximum_concurrent_rpcs,
         )
-        self._transport.start()
+        self._transport.start(self._application is not None)
 
     async def stop(self, grace: float | None) -> None:
         """Takes no more calls, lets those that go on end within `grace` seconds, and cuts off the rest.

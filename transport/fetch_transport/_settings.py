@@ -20,6 +20,8 @@ class Settings:
             (`fetch_transport.max_bytes_of_a_client`), a quarter of it requests; beyond, calls are RESOURCE_EXHAUSTED.
         refusal: the text of that (`fetch_transport.refusal`).
         handshake_timeout_ms: time for the handshakes of TLS and HTTP/2 (`grpc.server_handshake_timeout_ms`).
+        http_idle_timeout_ms: time for the head of the next request of HTTP/1.1, from the end of the one before
+            (`fetch_transport.http_idle_timeout_ms`).
         max_handshakes: connections within their handshakes, the oldest yields (`fetch_transport.max_handshakes`).
         reuse_port: whether several processes may bind the same port (`grpc.so_reuseport`).
         keepalive_time_ms: silence before a connection is pinged (`grpc.keepalive_time_ms`).
@@ -33,6 +35,7 @@ class Settings:
     max_bytes_of_a_client: int = 512 * 1024 * 1024
     refusal: str = "too many requests"
     handshake_timeout_ms: int = 10_000
+    http_idle_timeout_ms: int = 60_000
     max_handshakes: int = 1000
     reuse_port: bool = True
     keepalive_time_ms: int | None = 2 * 60 * 60 * 1000
@@ -54,6 +57,7 @@ class Settings:
                 case (
                     "fetch_transport.max_bytes_of_a_client"
                     | "fetch_transport.refusal"
+                    | "fetch_transport.http_idle_timeout_ms"
                     | "fetch_transport.max_handshakes"
                 ):
                     known[name.removeprefix("fetch_transport.")] = value

@@ -369,6 +369,34 @@ async def test_interceptors_are_asked_in_order(serve: Serve) -> None:
     assert (await ending(running, "Nothing")).code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+async def test_what_comes_while_interceptors_wait_stands_behind_what_came_before(serve: Serve) -> None:
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    class Waiting(grpc.aio.ServerInterceptor):
+        async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+            asked.set()
+            await release.wait()
+            return await continuation(handler_call_details)
+
+    methods = {
+        "Talk": grpc.stream_stream_rpc_method_handler(reply_to_each),
+        "Echo": grpc.unary_unary_rpc_method_handler(echo),
+    }
+    running = await serve(methods, interceptors=[Waiting()])
+    call = running.channel.stream_stream(path("Talk"))(timeout=BOUND)
+    await call.write(b"0")
+    await asyncio.wait_for(asked.wait(), BOUND)
+    await call.write(b"1")
+    await call.done_writing()
+    asked.clear()
+    behind = running.channel.unary_unary(path("Echo"))(b"x", timeout=BOUND)
+    # on the same connection, so what was written before has come as well
+    await asyncio.wait_for(asked.wait(), BOUND)
+    release.set()
+    assert [response async for response in call] == [b"re: 0", b"re: 1"]
+    assert await behind == b"x"
+
+
 async def test_peer_and_an_insecure_auth_context_are_as_grpcio_has_them(serve: Serve) -> None:
     seen: list[Any] = []
 

@@ -11,11 +11,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream};
 use http::header::{HeaderMap, HeaderValue, CONTENT_TYPE};
+use http::Response;
 use tokio::time::Sleep;
 
 use crate::call::link::Link;
+use crate::call::response::{Outgoing, Over};
 use crate::grpc::message::Assembler;
 use crate::grpc::status::{Status, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED};
 use crate::shared::account::Incoming;
@@ -23,28 +25,12 @@ use crate::shared::call::Call;
 use crate::shared::inbox::{Begun, Event};
 use crate::shared::lifetime::Alive;
 
-/// The response, before and after its headers have gone out.
-enum Response {
-    Unsent(SendResponse<Bytes>),
-    Sent(SendStream<Bytes>),
-}
-
-/// The call is over, and with it its task.
-struct Over;
-
-impl From<h2::Error> for Over {
-    fn from(_: h2::Error) -> Self {
-        // A stream fails because its client or its connection has gone; nobody is left to be told.
-        Over
-    }
-}
-
 /// Moves one call's messages between HTTP/2 and the interpreter until it is over.
 pub struct CallTask {
     call: Arc<Call>,
     link: Arc<Link>,
     body: RecvStream,
-    response: Response,
+    response: Outgoing,
     assembler: Assembler,
     /// What the assembler has of a message that is not yet whole.
     unfinished: Incoming,
@@ -75,7 +61,7 @@ impl CallTask {
             call,
             link,
             body,
-            response: Response::Unsent(response),
+            response: Outgoing::Unsent(response),
             assembler,
             unfinished,
             deadline,
@@ -90,7 +76,9 @@ impl CallTask {
 
     fn advance(&mut self, context: &mut Context<'_>) -> Result<(), Over> {
         let initial = self.collect(context);
-        self.check_reset(context)?;
+        if self.response.is_reset(context) {
+            return Err(Over);
+        }
         self.check_deadline(context)?;
         if self.refused {
             self.refuse()?;
@@ -99,24 +87,13 @@ impl CallTask {
         self.transmit(initial, context)
     }
 
-    fn collect(&mut self, context: &mut Context<'_>) -> Option<HeaderMap> {
+    fn collect(&mut self, context: &mut Context<'_>) -> Option<Box<Response<()>>> {
         let said = self.call.collect(&mut self.messages, context.waker());
         if said.status.is_some() {
             self.status = said.status;
         }
         self.refused |= said.refused;
         said.initial
-    }
-
-    fn check_reset(&mut self, context: &mut Context<'_>) -> Result<(), Over> {
-        let reset = match &mut self.response {
-            Response::Unsent(response) => response.poll_reset(context),
-            Response::Sent(stream) => stream.poll_reset(context),
-        };
-        if reset.is_ready() {
-            return Err(Over);
-        }
-        Ok(())
     }
 
     fn check_deadline(&mut self, context: &mut Context<'_>) -> Result<(), Over> {
@@ -194,61 +171,32 @@ impl CallTask {
         self.link.begun(Begun { call: self.call.clone(), message, ended: self.ended });
     }
 
-    fn transmit(&mut self, initial: Option<HeaderMap>, context: &mut Context<'_>) -> Result<(), Over> {
-        if matches!(self.response, Response::Unsent(_)) {
+    fn transmit(&mut self, initial: Option<Box<Response<()>>>, context: &mut Context<'_>) -> Result<(), Over> {
+        if self.response.is_unsent() {
             if initial.is_none() && self.messages.is_empty() {
                 return match self.status.take() {
                     Some(status) => self.trailers_only(status),
                     None => Ok(()),
                 };
             }
-            self.send_headers(initial.unwrap_or_default(), false)?;
+            self.send_headers(initial.map(|initial| *initial).unwrap_or_default(), false)?;
         }
-        let Response::Sent(stream) = &mut self.response else { return Ok(()) };
-        while let Some(message) = self.messages.front_mut() {
-            if !self.link.progress.has_room(context) {
-                return Ok(());
+        if self.response.give(&mut self.messages, &self.call, &self.link, context)? {
+            if let Some(status) = self.status.take() {
+                self.response.send_trailers(status.into_trailers())?;
+                return self.finished();
             }
-            stream.reserve_capacity(message.len());
-            let room = stream.capacity();
-            if room == 0 {
-                // Pending leaves the task to be woken when the client opens its window.
-                match stream.poll_capacity(context) {
-                    Poll::Pending => return Ok(()),
-                    Poll::Ready(Some(more)) => more?,
-                    Poll::Ready(None) => return Err(Over),
-                };
-                continue;
-            }
-            let part = message.split_to(room.min(message.len()));
-            if message.is_empty() {
-                self.messages.pop_front();
-            }
-            let size = part.len();
-            stream.send_data(part, false)?;
-            self.link.progress.given(size);
-            if self.call.sent(size) {
-                self.link.event(self.call.id, Event::Writable);
-            }
-        }
-        if let Some(status) = self.status.take() {
-            stream.send_trailers(status.into_trailers())?;
-            return self.finished();
         }
         Ok(())
     }
 
-    fn send_headers(&mut self, mut headers: HeaderMap, end: bool) -> Result<(), Over> {
-        let Response::Unsent(unsent) = &mut self.response else { return Ok(()) };
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        let mut response = http::Response::new(());
-        *response.headers_mut() = headers;
-        self.response = Response::Sent(unsent.send_response(response, end)?);
-        Ok(())
+    fn send_headers(&mut self, mut response: Response<()>, end: bool) -> Result<(), Over> {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        self.response.send_headers(response, end)
     }
 
     fn trailers_only(&mut self, status: Status) -> Result<(), Over> {
-        self.send_headers(status.into_trailers(), true)?;
+        self.send_headers(of_trailers(status.into_trailers()), true)?;
         self.finished()
     }
 
@@ -262,13 +210,13 @@ impl CallTask {
     fn conclude(&mut self, status: Status) -> Result<(), Over> {
         // What clients take for RESOURCE_EXHAUSTED where there are no trailers, and for CANCELLED.
         let reason = if status.code() == RESOURCE_EXHAUSTED { Reason::ENHANCE_YOUR_CALM } else { Reason::CANCEL };
-        match &mut self.response {
-            Response::Unsent(_) => {
-                self.send_headers(status.into_trailers(), true)?;
-            }
+        if self.response.is_unsent() {
+            self.send_headers(of_trailers(status.into_trailers()), true)?;
+        } else if self.messages.is_empty() {
+            self.response.send_trailers(status.into_trailers())?;
+        } else {
             // Trailers would wait behind what the client has no room for; it learns of the end by a reset instead.
-            Response::Sent(stream) if !self.messages.is_empty() => stream.send_reset(reason),
-            Response::Sent(stream) => stream.send_trailers(status.into_trailers())?,
+            self.response.reset(reason);
         }
         Err(Over)
     }
@@ -297,4 +245,11 @@ impl Future for CallTask {
         }
         Poll::Ready(())
     }
+}
+
+/// A response that is nothing but trailers.
+fn of_trailers(trailers: HeaderMap) -> Response<()> {
+    let mut response = Response::new(());
+    *response.headers_mut() = trailers;
+    response
 }

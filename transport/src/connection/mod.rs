@@ -1,9 +1,11 @@
-//! One HTTP/2 connection, from its handshakes to its end.
+//! One connection, from its handshakes to its end.
 
 pub mod handshakes;
+mod http1;
 mod keepalive;
-mod opening;
+pub mod opening;
 mod output;
+mod preface;
 mod request;
 
 use std::net::SocketAddr;
@@ -15,12 +17,12 @@ use h2::server::Connection;
 use h2::Reason;
 use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
-use tokio_rustls::TlsAcceptor;
 
 use crate::call::progress::Progress;
 use crate::connection::handshakes::Handshakes;
+use crate::connection::http1::serve_http1;
 use crate::connection::keepalive::until_dead;
-use crate::connection::opening::{open, Opened, Stream};
+use crate::connection::opening::{open, Entrance, Http2, Opened, Serves, Stream};
 use crate::connection::output::sending;
 use crate::connection::request::begin;
 use crate::shared::lifetime::{Alive, Phase};
@@ -37,20 +39,23 @@ const LAST_CALLS: Duration = Duration::from_millis(250);
 pub async fn serve(
     stream: TcpStream,
     address: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    entrance: Entrance,
     handshakes: Arc<Handshakes>,
     shared: Arc<Shared>,
     alive: Alive,
 ) {
     // Without it a small response may wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
-    if let Some(opened) = Box::pin(open(stream, address, tls, &handshakes, &shared)).await {
-        serve_http2(opened, &shared, alive).await;
+    let serves = entrance.serves;
+    match Box::pin(open(stream, address, entrance, &handshakes, &shared)).await {
+        Some(Opened::Http2(opened)) => serve_http2(opened, serves, &shared, alive).await,
+        Some(Opened::Http1(opened)) => Box::pin(serve_http1(opened, &shared, alive)).await,
+        None => {}
     }
 }
 
-async fn serve_http2(mut opened: Box<Opened>, shared: &Arc<Shared>, alive: Alive) {
-    let Opened { connection, output, reads, peer, link, .. } = &mut *opened;
+async fn serve_http2(mut opened: Box<Http2>, serves: Serves, shared: &Arc<Shared>, alive: Alive) {
+    let Http2 { connection, output, reads, peer, link, .. } = &mut *opened;
     let Some(pings) = connection.ping_pong() else { return };
 
     let calls = Arc::new(());
@@ -77,7 +82,7 @@ async fn serve_http2(mut opened: Box<Opened>, shared: &Arc<Shared>, alive: Alive
             accepted = sending(output, &link.progress, connection.accept()), if !full => match accepted {
                 Some(Ok((_, mut response))) if draining => response.send_reset(Reason::REFUSED_STREAM),
                 Some(Ok((request, response))) => {
-                    begin(request, response, peer, link, shared, alive.of_call(&calls));
+                    begin(request, response, serves, peer, link, shared, alive.of_call(&calls));
                 }
                 Some(Err(_)) | None => return,
             },

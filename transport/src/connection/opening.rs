@@ -1,11 +1,14 @@
-//! How a connection begins: the handshakes of TLS and HTTP/2, and the bounds that it has from then on.
+//! How a connection begins: the handshakes of TLS and HTTP/2, or what is to be HTTP/1.1, and the bounds that it has from
+//! then on.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::Connection;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -15,9 +18,10 @@ use crate::call::link::Link;
 use crate::connection::handshakes::Handshakes;
 use crate::connection::keepalive::Watched;
 use crate::connection::output::{sending, Output};
+use crate::connection::preface::look;
 use crate::shared::account::Held;
 use crate::shared::lifetime::Phase;
-use crate::shared::peer::Peer;
+use crate::shared::peer::{Ends, Peer};
 use crate::shared::Shared;
 
 /// Bytes that one stream may send before its handler takes any.
@@ -34,6 +38,25 @@ const HEADER_LIST: u32 = 16 * 1024;
 const RESETS: usize = 1000;
 /// What a connection counts for in its client's account: its buffers, sessions and tables.
 const CONNECTION: usize = 64 * 1024;
+/// How long a client of HTTP/1.1, which knows no pings, may be silent before its system is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// What a port is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Serves {
+    Grpc,
+    /// gRPC, and everything else for an application.
+    Both,
+    /// Everything, whatever it says that it is, for an application.
+    Http,
+}
+
+/// How the connections of a port are secured, and what they are for.
+#[derive(Clone)]
+pub struct Entrance {
+    pub tls: Option<TlsAcceptor>,
+    pub serves: Serves,
+}
 
 /// What a connection is read from and written to: TLS, or the socket itself.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -43,7 +66,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 pub type Stream = Output<Watched<Box<dyn Duplex>>>;
 
 /// A connection whose handshakes are done.
-pub struct Opened {
+pub enum Opened {
+    Http1(Http1),
+    Http2(Box<Http2>),
+}
+
+/// A connection of HTTP/2.
+pub struct Http2 {
     pub connection: Connection<Stream, Bytes>,
     pub output: Stream,
     pub reads: Arc<AtomicU64>,
@@ -52,44 +81,66 @@ pub struct Opened {
     _held: Held,
 }
 
+/// A connection that is to be HTTP/1.1; nothing has been read of it.
+pub struct Http1 {
+    pub stream: Box<dyn Duplex>,
+    pub peer: Arc<Peer>,
+    pub link: Arc<Link>,
+    pub _held: Held,
+}
+
 /// The handshakes of TLS and HTTP/2; none if one fails or takes too long, loses its place, or if the server stops meanwhile.
 pub async fn open(
     stream: TcpStream,
-    address: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    remote: SocketAddr,
+    entrance: Entrance,
     handshakes: &Handshakes,
     shared: &Shared,
-) -> Option<Box<Opened>> {
+) -> Option<Opened> {
     let mut place = handshakes.begin();
     let mut phase = shared.phase.subscribe();
     let stopping = async { while *phase.borrow_and_update() == Phase::Serving && phase.changed().await.is_ok() {} };
     tokio::select! {
         biased;
-        opened = timeout(shared.settings.handshake_timeout(), shake_hands(stream, address, tls, shared)) => opened.ok()?,
+        opened = timeout(shared.settings.handshake_timeout(), shake_hands(stream, remote, entrance, shared)) => opened.ok()?,
         () = stopping => None,
         () = place.lost() => None,
     }
 }
 
-async fn shake_hands(
-    stream: TcpStream,
-    address: SocketAddr,
-    tls: Option<TlsAcceptor>,
-    shared: &Shared,
-) -> Option<Box<Opened>> {
-    let (stream, peer): (Box<dyn Duplex>, _) = match tls {
-        None => (Box::new(stream), Peer::insecure(address, &shared.accounts, &shared.identities)),
+async fn shake_hands(stream: TcpStream, remote: SocketAddr, entrance: Entrance, shared: &Shared) -> Option<Opened> {
+    let ends = Ends { remote, local: stream.local_addr().ok()? };
+    let (accounts, identities) = (&shared.accounts, &shared.identities);
+    let (stream, peer, is_http2): (Box<dyn Duplex>, _, _) = match entrance.tls {
+        None => {
+            let peer = Peer::insecure(ends, accounts, identities);
+            if entrance.serves == Serves::Grpc {
+                (Box::new(stream), peer, true)
+            } else {
+                ask_when_silent(&stream);
+                let (stream, is_http2) = look(stream).await?;
+                (Box::new(stream), peer, is_http2)
+            }
+        }
         Some(acceptor) => {
             let stream = acceptor.accept(stream).await.ok()?;
             let session = stream.get_ref().1;
-            if session.alpn_protocol() != Some(b"h2") {
-                return None;
+            let is_http2 = session.alpn_protocol() == Some(b"h2");
+            if !is_http2 {
+                ask_when_silent(stream.get_ref().0);
             }
-            let peer = Peer::secure(address, session, &shared.accounts, &shared.identities);
-            (Box::new(stream), peer)
+            let peer = Peer::secure(ends, session, accounts, identities);
+            (Box::new(stream), peer, is_http2)
         }
     };
+    if !is_http2 && entrance.serves == Serves::Grpc {
+        return None;
+    }
     let held = Held::new(&peer.account, CONNECTION)?;
+    let (peer, link) = (Arc::new(peer), Arc::new(Link::new(shared.inbox.clone())));
+    if !is_http2 {
+        return Some(Opened::Http1(Http1 { stream, peer, link, _held: held }));
+    }
     let reads = Arc::new(AtomicU64::new(0));
     let output = Output::new(Watched::new(stream, reads.clone()));
     let preface = h2::server::Builder::new()
@@ -101,7 +152,13 @@ async fn shake_hands(
         .max_concurrent_reset_streams(RESETS)
         .max_send_buffer_size(SEND_BUFFER)
         .handshake(output.clone());
-    let link = Arc::new(Link::new(shared.inbox.clone()));
     let connection = sending(&output, &link.progress, preface).await.ok()?;
-    Some(Box::new(Opened { connection, output, reads, peer: Arc::new(peer), link, _held: held }))
+    Some(Opened::Http2(Box::new(Http2 { connection, output, reads, peer, link, _held: held })))
+}
+
+/// Has the system notice when a client that speaks HTTP/1.1 is no longer there.
+fn ask_when_silent(stream: &TcpStream) {
+    let asking = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE);
+    // Without it such a client is noticed when something is sent to it.
+    let _ = SockRef::from(stream).set_tcp_keepalive(&asking);
 }

@@ -1,4 +1,4 @@
-//! How a call begins: what its headers must say, and the task that it then gets.
+//! How a call begins: what its headers must say, and the task that it then gets; and a request of plain HTTP, likewise.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,22 +7,30 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::RecvStream;
 use http::header::{HeaderMap, HeaderValue, CONTENT_TYPE};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 
+use crate::call::exchange::{reason, Exchange};
+use crate::call::http1::Answering;
+use crate::call::http2::{refuse_at_once, serve_http};
 use crate::call::link::Link;
 use crate::call::task::CallTask;
+use crate::connection::opening::Serves;
 use crate::grpc::message::{Assembler, Encoding};
 use crate::grpc::metadata;
 use crate::grpc::status::{Status, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED};
 use crate::shared::call::Call;
 use crate::shared::lifetime::Alive;
 use crate::shared::peer::Peer;
+use crate::shared::request::Opening;
 use crate::shared::Shared;
 
-/// Gives a request its task, or refuses it.
+/// Gives a request of HTTP/2 its task, or refuses it.
 pub fn begin(
     request: Request<RecvStream>,
     mut response: SendResponse<Bytes>,
+    serves: Serves,
     peer: &Arc<Peer>,
     link: &Arc<Link>,
     shared: &Shared,
@@ -30,6 +38,15 @@ pub fn begin(
 ) {
     let arrived = Instant::now();
     let (head, body) = request.into_parts();
+    if serves == Serves::Http || serves == Serves::Both && !is_grpc(&head.headers) {
+        match plain(head, peer, shared) {
+            Err(status) => refuse_at_once(response, peer.account.refusal(), status),
+            Ok(call) => {
+                tokio::spawn(serve_http(Exchange::new(call, link.clone(), body, alive), response));
+            }
+        }
+        return;
+    }
     if let Some(code) = not_grpc(&head.method, &head.headers) {
         let mut refusal = Response::new(());
         *refusal.status_mut() = code;
@@ -53,6 +70,37 @@ pub fn begin(
     };
     let assembler = Assembler::new(encoding, shared.settings.max_receive_message_length);
     tokio::spawn(CallTask::new(Arc::new(call), link.clone(), body, response, assembler, alive));
+}
+
+/// What becomes of a request of HTTP/1.1.
+pub fn answering(
+    request: Request<Incoming>,
+    peer: &Arc<Peer>,
+    link: &Arc<Link>,
+    shared: &Shared,
+    alive: Alive,
+) -> Answering {
+    let (head, body) = request.into_parts();
+    match plain(head, peer, shared) {
+        Err(status) => Answering::Refused(status, reason(peer.account.refusal(), status)),
+        Ok(call) => Answering::Application(Some(Exchange::new(call, link.clone(), body, alive))),
+    }
+}
+
+/// A request for an application; a status if it is none, or if its client holds too much.
+fn plain(head: Parts, peer: &Arc<Peer>, shared: &Shared) -> Result<Call, StatusCode> {
+    // What it asks for is a connection to elsewhere.
+    if head.method == Method::CONNECT {
+        return Err(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let opening = Opening::new(head.method, head.version, &head.uri, &head.headers);
+    let path = head.uri.path().to_owned();
+    Call::of_http(shared.next_call(), path, head.headers, peer.clone(), opening).ok_or(StatusCode::TOO_MANY_REQUESTS)
+}
+
+/// Whether a request says that it is gRPC, of whatever kind.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// The HTTP status for a request that is not gRPC at all.

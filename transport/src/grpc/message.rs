@@ -158,6 +158,15 @@ pub fn framed(message: &[u8], own: impl FnOnce() -> Bytes) -> (Bytes, Option<Byt
     (piece.freeze(), rest)
 }
 
+/// The bytes of what has no prefix: a copy of all where that costs less.
+pub fn unframed(part: &[u8], own: impl FnOnce() -> Bytes) -> Bytes {
+    if part.len() <= FRAME {
+        Bytes::copy_from_slice(part)
+    } else {
+        own()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;

@@ -54,7 +54,7 @@ impl Tls {
     }
 }
 
-/// A server's side of TLS 1.2 and 1.3 with HTTP/2 as the only protocol; an error is a sentence.
+/// A server's side of TLS 1.2 and 1.3 with HTTP/2, and HTTP/1.1 for those who prefer it; an error is a sentence.
 ///
 /// With `roots` given a client must present a certificate that one of them has signed. Sessions are not resumed: a resumed
 /// one would have the certificate of its first handshake, which may have expired, been revoked or lost its authority's
@@ -84,7 +84,7 @@ fn server_config(terms: Terms<'_>) -> Result<ServerConfig, String> {
         }
     };
     let mut config = builder.with_single_cert(certificates, key).map_err(|error| format!("certificate: {error}"))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)

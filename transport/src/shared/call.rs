@@ -1,5 +1,8 @@
 //! One call, as both threads know it: what its handler has said, and what is on its way to it.
 //!
+//! A request of plain HTTP is one too: parts of its body are its messages, and a status of gRPC only says whether its
+//! response is whole.
+//!
 //! Memory is bounded both ways. Requests are taken from HTTP/2 only while the handler keeps up (`UNREAD`); what is not
 //! taken keeps its share of the stream's window. A handler that writes faster than its client reads is told to wait
 //! (`UNSENT`). All that a call holds is counted in its client's account, which may refuse it.
@@ -11,14 +14,15 @@ use std::task::{Wake, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 
-use crate::grpc::message::framed;
+use crate::grpc::message::{framed, unframed};
 use crate::grpc::status::Status;
 use crate::shared::account::Held;
 use crate::shared::lock::locked;
 use crate::shared::outbox::Outbox;
 use crate::shared::peer::Peer;
+use crate::shared::request::Opening;
 
 /// Bytes of requests that may wait for the handler before no more are taken.
 const UNREAD: usize = 64 * 1024;
@@ -32,7 +36,8 @@ const CALL: usize = 4 * 1024;
 /// What a handler has said beside messages.
 #[derive(Default)]
 pub struct Said {
-    pub initial: Option<HeaderMap>,
+    /// Boxed, since few calls have one before their first message.
+    pub initial: Option<Box<Response<()>>>,
     pub status: Option<Status>,
     /// The client holds too much for a response.
     pub refused: bool,
@@ -55,6 +60,8 @@ pub struct Call {
     pub headers: HeaderMap,
     pub peer: Arc<Peer>,
     pub deadline: Option<Instant>,
+    /// How the request began, where it is none of gRPC's.
+    pub opening: Option<Box<Opening>>,
     mailbox: Mutex<Mailbox>,
     unread: AtomicUsize,
     unsent: AtomicUsize,
@@ -69,14 +76,32 @@ pub struct Call {
 impl Call {
     /// None if the client holds too much.
     pub fn new(id: u64, path: String, headers: HeaderMap, peer: Arc<Peer>, deadline: Option<Instant>) -> Option<Self> {
+        Call::opened(id, path, headers, peer, deadline, None)
+    }
+
+    /// The same for a request of plain HTTP.
+    pub fn of_http(id: u64, path: String, headers: HeaderMap, peer: Arc<Peer>, opening: Opening) -> Option<Self> {
+        Call::opened(id, path, headers, peer, None, Some(Box::new(opening)))
+    }
+
+    fn opened(
+        id: u64,
+        path: String,
+        headers: HeaderMap,
+        peer: Arc<Peer>,
+        deadline: Option<Instant>,
+        opening: Option<Box<Opening>>,
+    ) -> Option<Self> {
         let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD).sum();
-        let held = Held::new(&peer.account, CALL + path.len() + size)?;
+        let beside = opening.as_ref().map_or(0, |opening| opening.size());
+        let held = Held::new(&peer.account, CALL + path.len() + size + beside)?;
         Some(Call {
             id,
             path,
             headers,
             peer,
             deadline,
+            opening,
             mailbox: Mutex::default(),
             unread: AtomicUsize::new(0),
             unsent: AtomicUsize::new(0),
@@ -99,19 +124,15 @@ impl Call {
     }
 
     pub fn send_initial(self: &Arc<Self>, outbox: &Outbox, initial: HeaderMap) {
-        self.say(outbox, |mailbox| mailbox.said.initial = Some(initial));
+        let mut response = Box::new(Response::new(()));
+        *response.headers_mut() = initial;
+        self.say(outbox, |mailbox| mailbox.said.initial = Some(response));
     }
 
     /// Sends one message; false asks the writer to wait for `Event::Writable` before the next, or for the call's end.
     pub fn send(self: &Arc<Self>, outbox: &Outbox, message: &[u8], own: impl FnOnce() -> Bytes) -> bool {
         // Where nothing can be sent any more the writer waits, too: it is about to hear why.
-        let Some(unsent) = self.enqueue(outbox, framed(message, own), None) else { return false };
-        if unsent <= UNSENT {
-            return true;
-        }
-        self.writer_waits.store(true, Ordering::SeqCst);
-        // The task may have sent everything just before it could see that somebody waits.
-        self.unsent.load(Ordering::SeqCst) <= UNSENT && self.writer_waits.swap(false, Ordering::SeqCst)
+        self.enqueue(outbox, framed(message, own), Said::default()).is_some_and(|unsent| self.has_room(unsent))
     }
 
     pub fn finish(self: &Arc<Self>, outbox: &Outbox, status: Status) {
@@ -120,16 +141,25 @@ impl Call {
 
     /// Sends the one message of a unary response and the status OK.
     pub fn reply(self: &Arc<Self>, outbox: &Outbox, message: &[u8], own: impl FnOnce() -> Bytes) {
-        self.enqueue(outbox, framed(message, own), Some(Status::ok()));
+        self.enqueue(outbox, framed(message, own), Said { status: Some(Status::ok()), ..Said::default() });
     }
 
-    /// Queues a message's pieces; the bytes now queued, or none if the call is over or its client holds too much.
-    fn enqueue(
+    /// Sends a part of the body of a response of plain HTTP, behind its head if that is given; as `send` does.
+    pub fn respond(
         self: &Arc<Self>,
         outbox: &Outbox,
-        (piece, rest): (Bytes, Option<Bytes>),
-        status: Option<Status>,
-    ) -> Option<usize> {
+        head: Option<Response<()>>,
+        part: &[u8],
+        own: impl FnOnce() -> Bytes,
+        whole: bool,
+    ) -> bool {
+        let said = Said { initial: head.map(Box::new), status: whole.then(Status::ok), refused: false };
+        self.enqueue(outbox, (unframed(part, own), None), said).is_some_and(|unsent| self.has_room(unsent))
+    }
+
+    /// Queues a message's pieces and what is said with them; the bytes now queued, or none if the call is over or its
+    /// client holds too much.
+    fn enqueue(self: &Arc<Self>, outbox: &Outbox, (piece, rest): (Bytes, Option<Bytes>), said: Said) -> Option<usize> {
         let size = piece.len() + rest.as_ref().map_or(0, Bytes::len);
         if self.is_over() {
             return None;
@@ -140,11 +170,33 @@ impl Call {
         }
         let unsent = self.unsent.fetch_add(size, Ordering::SeqCst) + size;
         self.say(outbox, |mailbox| {
-            mailbox.messages.push_back(piece);
+            if !piece.is_empty() {
+                mailbox.messages.push_back(piece);
+            }
             mailbox.messages.extend(rest);
-            mailbox.said.status = mailbox.said.status.take().or(status);
+            mailbox.said.initial = mailbox.said.initial.take().or(said.initial);
+            mailbox.said.status = mailbox.said.status.take().or(said.status);
         });
         Some(unsent)
+    }
+
+    /// Whether there is room for more beside what is unsent; if not, the writer is told when there is.
+    fn has_room(&self, unsent: usize) -> bool {
+        if unsent <= UNSENT {
+            return true;
+        }
+        self.writer_waits.store(true, Ordering::SeqCst);
+        // The task may have sent everything just before it could see that somebody waits.
+        self.unsent.load(Ordering::SeqCst) <= UNSENT && self.writer_waits.swap(false, Ordering::SeqCst)
+    }
+
+    /// Has the client of a request of plain HTTP asked for its body; true where that must be flushed.
+    pub fn ask(self: &Arc<Self>, outbox: &Outbox) -> bool {
+        let asks = self.opening.as_ref().is_some_and(|opening| opening.ask());
+        if asks {
+            self.say(outbox, |_| {});
+        }
+        asks
     }
 
     /// The handler has taken a message; true where that made room for more.
@@ -241,14 +293,12 @@ mod tests {
     use super::*;
     use crate::shared::account::Accounts;
     use crate::shared::counting::Count;
-    use crate::shared::identity::Identities;
 
     const BOUND: usize = 1024 * 1024;
 
     fn call() -> Arc<Call> {
-        let accounts = Accounts::new(BOUND, String::new());
-        let peer = Peer::insecure("127.0.0.1:1".parse().unwrap(), &accounts, &Identities::default());
-        Arc::new(Call::new(0, "/a/b".into(), HeaderMap::new(), Arc::new(peer), None).unwrap())
+        let peer = Peer::anybody(&Accounts::new(BOUND, String::new()));
+        Arc::new(Call::new(0, "/a/b".into(), HeaderMap::new(), peer, None).unwrap())
     }
 
     fn send(call: &Arc<Call>, length: usize) -> bool {

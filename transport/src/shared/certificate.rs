@@ -74,7 +74,8 @@ fn is_spiffe_id(uri: &[u8]) -> bool {
     uri.len() <= 2048 && (1..=255).contains(&slash) && slash + 1 < rest.len()
 }
 
-fn pem(der: &[u8]) -> String {
+/// A certificate as a text.
+pub fn pem(der: &[u8]) -> String {
     let encoded = STANDARD.encode(der);
     let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
     for line in encoded.as_bytes().chunks(64) {

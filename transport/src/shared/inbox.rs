@@ -187,13 +187,11 @@ mod tests {
 
     use super::*;
     use crate::shared::account::Accounts;
-    use crate::shared::identity::Identities;
     use crate::shared::peer::Peer;
 
     fn begun() -> Begun {
-        let accounts = Accounts::new(usize::MAX, String::new());
-        let peer = Peer::insecure("127.0.0.1:1".parse().unwrap(), &accounts, &Identities::default());
-        let call = Call::new(0, String::new(), HeaderMap::new(), Arc::new(peer), None).unwrap();
+        let peer = Peer::anybody(&Accounts::new(usize::MAX, String::new()));
+        let call = Call::new(0, String::new(), HeaderMap::new(), peer, None).unwrap();
         Begun { call: Arc::new(call), message: None, ended: true }
     }
 

@@ -12,6 +12,7 @@ pub mod lifetime;
 pub mod lock;
 pub mod outbox;
 pub mod peer;
+pub mod request;
 pub mod settings;
 
 use std::io;

@@ -7,35 +7,34 @@ use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
 
 use crate::shared::account::{Account, Accounts};
 use crate::shared::certificate;
-use crate::shared::identity::{Identities, Identity, Properties};
+use crate::shared::identity::{Identities, Identity, Particulars, Properties, Tls};
+
+/// The addresses of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    pub remote: SocketAddr,
+    pub local: SocketAddr,
+}
 
 /// What all calls of one connection share; made once.
 pub struct Peer {
-    pub address: String,
+    pub ends: Ends,
     pub identity: Arc<Identity>,
     /// Shared with the other connections of whom the certificate names.
     pub account: Arc<Account>,
 }
 
 impl Peer {
-    pub fn insecure(address: SocketAddr, accounts: &Accounts, identities: &Identities) -> Self {
+    pub fn insecure(ends: Ends, accounts: &Accounts, identities: &Identities) -> Self {
         let properties = vec![
             ("transport_security_type", vec![b"insecure".to_vec()]),
             ("security_level", vec![b"TSI_SECURITY_NONE".to_vec()]),
         ];
-        Peer {
-            address: address_of(address),
-            identity: identities.of(properties, None),
-            account: accounts.of(Vec::new()),
-        }
+        let identity = identities.of(Particulars { properties, tls: None }, None);
+        Peer { ends, identity, account: accounts.of(Vec::new()) }
     }
 
-    pub fn secure(
-        address: SocketAddr,
-        session: &ServerConnection,
-        accounts: &Accounts,
-        identities: &Identities,
-    ) -> Self {
+    pub fn secure(ends: Ends, session: &ServerConnection, accounts: &Accounts, identities: &Identities) -> Self {
         let mut properties: Properties = vec![("transport_security_type", vec![b"ssl".to_vec()])];
         let mut identity_key = None;
         if let Some((certificate, intermediates)) = session.peer_certificates().and_then(<[_]>::split_first) {
@@ -54,7 +53,23 @@ impl Peer {
             properties.push(("ssl_negotiated_key_exchange_group", vec![name.into_bytes()]));
         }
         let account = accounts.of(certificate::names(&properties));
-        Peer { address: address_of(address), identity: identities.of(properties, identity_key), account }
+        let particulars = Particulars { properties, tls: Some(tls_of(session)) };
+        Peer { ends, identity: identities.of(particulars, identity_key), account }
+    }
+
+    /// The client's address in grpcio's form.
+    pub fn address(&self) -> String {
+        address_of(self.ends.remote)
+    }
+}
+
+/// What of a session plain HTTP is told beyond grpcio's properties.
+fn tls_of(session: &ServerConnection) -> Tls {
+    let chain = session.peer_certificates().unwrap_or_default();
+    Tls {
+        version: session.protocol_version().map_or(0, u16::from),
+        cipher_suite: session.negotiated_cipher_suite().map_or(0, |suite| suite.suite().into()),
+        chain: chain.iter().map(|certificate| certificate::pem(certificate)).collect(),
     }
 }
 
@@ -64,6 +79,16 @@ fn address_of(address: SocketAddr) -> String {
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => format!("ipv4:{ip}:{port}"),
         IpAddr::V6(ip) => format!("ipv6:%5B{ip}%5D:{port}"),
+    }
+}
+
+#[cfg(test)]
+impl Peer {
+    /// Somebody without a certificate.
+    pub fn anybody(accounts: &Accounts) -> Arc<Self> {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let ends = Ends { remote: address, local: address };
+        Arc::new(Peer::insecure(ends, accounts, &Identities::default()))
     }
 }
 
@@ -85,8 +110,10 @@ mod tests {
     #[test]
     fn clients_without_a_certificate_are_one_client() {
         let (accounts, identities) = (Accounts::new(10, String::new()), Identities::default());
-        let [first, second] =
-            ["127.0.0.1:1", "127.0.0.2:2"].map(|from| Peer::insecure(from.parse().unwrap(), &accounts, &identities));
+        let [first, second] = ["127.0.0.1:1", "127.0.0.2:2"].map(|from| {
+            let ends = Ends { remote: from.parse().unwrap(), local: "127.0.0.1:3".parse().unwrap() };
+            Peer::insecure(ends, &accounts, &identities)
+        });
         assert!(Arc::ptr_eq(&first.account, &second.account));
         assert!(Arc::ptr_eq(&first.identity, &second.identity));
     }

@@ -13,6 +13,8 @@ pub struct Settings {
     pub reuse_port: bool,
     /// Milliseconds until a client must have finished its handshakes.
     pub handshake_timeout_ms: u64,
+    /// Milliseconds until a client of HTTP/1.1 must have sent the head of its next request.
+    pub http_idle_timeout_ms: u64,
     /// Connections that may be within their handshakes at once.
     pub max_handshakes: usize,
     /// Bytes that one client may hold over all its connections; beyond it is RESOURCE_EXHAUSTED with the refusal.
@@ -32,6 +34,10 @@ impl Settings {
 
     pub fn handshake_timeout(&self) -> Duration {
         Duration::from_millis(self.handshake_timeout_ms)
+    }
+
+    pub fn http_idle_timeout(&self) -> Duration {
+        Duration::from_millis(self.http_idle_timeout_ms)
     }
 
     pub fn keepalive_timeout(&self) -> Duration {
