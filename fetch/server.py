@@ -51,8 +51,10 @@ from fetch.services.watch import Watch
 from fetch.stores.embedded.store import LmdbStore
 from fetch.stores.foundationdb.store import FoundationDBStore
 from fetch.stores.protocol import Store, StoreLost, StoreUnavailable
-from fetch.tls.material import MaterialError, files_of
-from fetch.tls.rotation import Rotation
+from fetch.tls.apart import keep_apart
+from fetch.tls.material import Files as TlsFiles
+from fetch.tls.material import MaterialError, files_of, peer_files_of
+from fetch.tls.rotation import Rotation, measure, rotating
 from fetch.transport import Service, peer_server_of, server_of
 
 _GRACE_SECONDS = 5.0
@@ -112,7 +114,10 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
     instruments = Instruments(settings.metrics_tenants)
     telemetry = _telemetry(settings, instruments)
     observation = Observation(instruments)
-    rotation = rotation_of(settings, instruments)
+    rotation = rotation_of(files_of(settings), instruments)
+    of_peers = rotation_of(peer_files_of(settings), instruments)
+    keep_apart(settings, rotation, of_peers)
+    measure(instruments, rotation, of_peers)
     inner = chain.load(chain.OPERATION_GROUP, settings.transaction_interceptors, settings, instruments=instruments)
     store = _open_store(settings, worker)
     served = _served(settings, store)
@@ -134,10 +139,10 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
         await _require_format(tenants)
         tenants.start()
         following = await follow_store(store, health)
-        leave = await _among_daemons(settings, tenants, members, writers, observation)
+        leave = await _among_daemons(settings, tenants, members, writers, observation, rotation=of_peers)
         await server.start()
         try:
-            async with rotation.running(), _observed(settings, telemetry, observation, tenants, well):
+            async with rotating(rotation, of_peers), _observed(settings, telemetry, observation, tenants, well):
                 with event_loop.measured(instruments):
                     yield store
         finally:
@@ -221,13 +226,13 @@ async def _listen_for_metrics(listening: Listener, urls: tuple[str, ...]) -> Non
         raise StartError(f"cannot listen on {', '.join(urls)}: {error}") from error
 
 
-def rotation_of(settings: Settings, instruments: Instruments) -> Rotation:
+def rotation_of(files: TlsFiles | None, instruments: Instruments) -> Rotation:
     """The certificates that are served with, read.
 
     :raises StartError: they cannot be used
     """
     try:
-        return Rotation(files_of(settings), instruments)
+        return Rotation(files, instruments)
     except MaterialError as error:
         raise StartError(str(error)) from error
 
@@ -291,7 +296,13 @@ def _writers(settings: Settings, members: Members, served: ServedTime) -> Writer
 
 
 async def _among_daemons(
-    settings: Settings, tenants: Tenants, members: Members | None, writers: Writers | None, observation: Observation
+    settings: Settings,
+    tenants: Tenants,
+    members: Members | None,
+    writers: Writers | None,
+    observation: Observation,
+    *,
+    rotation: Rotation,
 ) -> Callable[[], Awaitable[None]]:
     """Makes this daemon known to others, and serves them; how that ends.
 
@@ -304,7 +315,7 @@ async def _among_daemons(
         return functools.partial(leave_others, members, beating)
     peers = Peers(tenants, writers, observation.failed)
     allowed = Allowed(settings.peer_cert_allowed_cn, settings.peer_cert_allowed_hostname)
-    server = peer_server_of(PeerService(peers.host, allowed), settings)
+    server = peer_server_of(PeerService(peers.host, allowed), settings, rotation)
     await server.start()
     peers.start()
 

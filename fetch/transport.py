@@ -9,7 +9,6 @@ import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -23,10 +22,15 @@ from fetch.process.start import StartError
 from fetch.tls.contexts import rotating_context
 from fetch.tls.material import Material
 from fetch.tls.rotation import Rotation, Take
+from fetch.tls.terms import Terms, terms_of
 
 _GRPC_OVERHEAD_BYTES = 512 * 1024
 _HANDSHAKE_MS = 10_000
 _PENDING_CALLS = 1 << 20
+_NEVER = 2**31 - 1
+"""Milliseconds, for grpcio."""
+_STRIKES = 2
+"""Pings that may come too early before a client loses its connection, as in Go; 0 is any number."""
 # what connections of one certificate's names may hold of the native transport: more than `memory` lets a tenant have
 _CLIENT_BYTES = 512 << 20
 # what another daemon may hold, whose clients' requests are bounded there
@@ -50,7 +54,7 @@ class Server:
         for url in self._settings.listen_client_http_urls:
             secured = urlsplit(url).scheme == "https"
             try:
-                context = rotating_context(self._rotation, PROTOCOLS) if secured else None
+                context = rotating_context(self._rotation, PROTOCOLS, terms_of(self._settings)) if secured else None
                 await self._requests.start(url, context, shared=self._settings.workers > 1)
             except OSError as error:
                 raise StartError(f"cannot listen on {url}: {error}") from error
@@ -96,11 +100,7 @@ def server_of(
             ("grpc.server.max_pending_requests_hard_limit", _PENDING_CALLS),
             ("fetch_transport.max_bytes_of_a_client", _CLIENT_BYTES),
             ("fetch_transport.refusal", errors.TooManyRequests.text),
-            # etcd's client pings as often as every ten seconds, with or without calls (`--keepalive` of clientv3)
-            ("grpc.http2.min_ping_interval_without_data_ms", 5000),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.max_ping_strikes", 0),
+            *_keepalive(settings),
         ]
     )
     server.add_generic_rpc_handlers(
@@ -121,7 +121,7 @@ def server_of(
         parts = urlsplit(url)
         try:
             if parts.scheme == "https":
-                server.add_secure_port(parts.netloc, transport.credentials(rotation))
+                server.add_secure_port(parts.netloc, transport.credentials(rotation, terms_of(settings)))
             else:
                 server.add_insecure_port(parts.netloc)
         except (RuntimeError, OSError, ValueError) as error:
@@ -129,10 +129,11 @@ def server_of(
     return Server(server, Listener(application), settings, rotation)
 
 
-def peer_server_of(service: Service, settings: Settings) -> grpc.aio.Server:
+def peer_server_of(service: Service, settings: Settings, rotation: Rotation) -> grpc.aio.Server:
     """A server of the service that daemons call, on its own addresses, that listens once it is started.
 
-    Daemons are trusted with as much as this one may have; whom it lets in is for the service to say.
+    It is served with what `rotation` has, and takes later. Daemons are trusted with as much as this one may have; whom
+    it lets in is for the service to say.
 
     :raises StartError:
     """
@@ -150,24 +151,21 @@ def peer_server_of(service: Service, settings: Settings) -> grpc.aio.Server:
         name: chain.wrap(f"/{service.name}/{name}", handler, ()) for name, handler in service.handlers().items()
     }
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service.name, handlers)])
-    files = (settings.peer_cert_file, settings.peer_key_file, settings.peer_trusted_ca_file)
     for url in settings.listen_peer_urls:
         try:
-            server.add_secure_port(urlsplit(url).netloc, transport.fixed_credentials(*_read(*files)))
-        except (RuntimeError, OSError) as error:
+            server.add_secure_port(urlsplit(url).netloc, transport.credentials(rotation, Terms()))
+        except (RuntimeError, OSError, ValueError) as error:
             raise StartError(f"cannot listen on {url}: {error}") from error
     return server
 
 
 @dataclass(frozen=True, slots=True)
 class _Transport:
-    """A gRPC server with grpcio's interface: what makes it, and what makes the credentials of one of its ports, from
-    what rotates or from what stays."""
+    """A gRPC server with grpcio's interface: what makes it, and what makes the credentials of one of its ports."""
 
     name: str
     server: Callable[..., Any]
-    credentials: Callable[[Rotation], Any]
-    fixed_credentials: Callable[..., Any]
+    credentials: Callable[[Rotation, Terms], Any]
 
 
 def _transport(wanted: str) -> _Transport:
@@ -182,19 +180,42 @@ def _transport(wanted: str) -> _Transport:
             if wanted == "native":
                 raise StartError(f"--transport native needs the package fetch-transport: {error}") from error
         else:
-            return _Transport(
-                "native", native.server, functools.partial(_of_native, native), native.ssl_server_credentials
-            )
-    return _Transport("grpcio", grpc.aio.server, _of_grpcio, grpc.ssl_server_credentials)
+            return _Transport("native", native.server, functools.partial(_of_native, native))
+    return _Transport("grpcio", grpc.aio.server, _of_grpcio)
 
 
-def _of_native(native: Any, rotation: Rotation) -> Any:
+def _keepalive(settings: Settings) -> list[tuple[str, int]]:
+    """Pings, as options: ours to clients that are silent, and how often theirs may come, with or without calls.
+
+    The native transport answers every ping, however often they come.
+    """
+    interval, timeout = settings.grpc_keepalive_interval, settings.grpc_keepalive_timeout
+    never = not interval or not timeout
+    least = round(settings.grpc_keepalive_min_time * 1000)
+    return [
+        ("grpc.keepalive_time_ms", _NEVER if never else min(round(interval * 1000), _NEVER)),
+        ("grpc.keepalive_timeout_ms", _NEVER if never else min(round(timeout * 1000), _NEVER)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", least),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", least),
+        ("grpc.http2.max_ping_strikes", _STRIKES if least else 0),
+    ]
+
+
+def _of_native(native: Any, rotation: Rotation, terms: Terms) -> Any:
     """The native transport's credentials: clients must have a certificate, which is in no revocation list."""
 
     def made(material: Material) -> Any:
         pair = (material.key, material.certificate)
         revoked = material.trust.revocations.revoked
-        return native.ssl_server_credentials([pair], material.authorities, True, revoked=revoked)
+        return native.ssl_server_credentials(
+            [pair],
+            material.authorities,
+            True,
+            revoked=revoked,
+            versions=terms.versions,
+            cipher_suites=terms.cipher_suites,
+        )
 
     def prepare(material: Material) -> Take:
         return functools.partial(credentials.replace, made(material))
@@ -204,17 +225,17 @@ def _of_native(native: Any, rotation: Rotation) -> Any:
     return credentials
 
 
-def _read(
-    certificate: str | None, key: str | None, authority: str | None
-) -> tuple[list[tuple[bytes, bytes]], bytes, bool]:
-    """The arguments of `grpc.ssl_server_credentials`, from files: callers must have a certificate."""
-    pair = Path(str(key)).read_bytes(), Path(str(certificate)).read_bytes()
-    return [pair], Path(str(authority)).read_bytes(), True
-
-
-def _of_grpcio(rotation: Rotation) -> Any:
+def _of_grpcio(rotation: Rotation, terms: Terms) -> Any:
     """Credentials of grpcio, which ask at each handshake for what is new. Its handshakes know no revocation lists:
-    `authorization` refuses the calls of whom those name."""
+    `authorization` refuses the calls of whom those name.
+
+    :raises StartError: it is to leave out what it serves
+    """
+    if terms.are_chosen:
+        raise StartError(
+            "--tls-min-version, --tls-max-version and --cipher-suites: grpcio serves TLS 1.2 and 1.3 and cannot be "
+            "told otherwise; --transport native can"
+        )
     latest: list[Any] = []
 
     def prepare(material: Material) -> Take:

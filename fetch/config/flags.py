@@ -20,7 +20,16 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "peer_cert_allowed_cn",
         "peer_cert_allowed_hostname",
     ),
-    "certificates": ("cert_file", "key_file", "trusted_ca_file", "client_crl_file"),
+    "certificates": (
+        "cert_file",
+        "key_file",
+        "trusted_ca_file",
+        "client_crl_file",
+        "tls_min_version",
+        "tls_max_version",
+        "cipher_suites",
+    ),
+    "connections": ("grpc_keepalive_min_time", "grpc_keepalive_interval", "grpc_keepalive_timeout"),
     "tenants": ("principal", "tenants", "admin_principals", "anonymous_tenant"),
     "storage": (
         "data_dir",

@@ -83,6 +83,8 @@ def _number(value: str) -> int:
 
 
 def _seconds(value: str) -> float:
+    if value == "0":
+        return 0.0  # as in Go
     parts = _DURATION_PARTS.findall(value)
     if not parts or "".join(digits + unit for digits, unit in parts) != value:
         raise SettingsError(f"{value!r} is not a duration such as 500ms, 30s, 10m or 1h30m")

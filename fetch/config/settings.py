@@ -31,6 +31,7 @@ from fetch.tenants.names import validate_tenant_name
 
 _PRINCIPALS = ("cn", "san-uri", "san-dns")
 _COMPACTIONS = ("periodic", "revision")
+_TLS_VERSIONS = ("TLS1.2", "TLS1.3")
 _TRANSPORTS = ("auto", "grpcio", "native")
 _LEVELS = ("debug", "info", "warning", "error")
 _ETCDS_LEVELS = {"warn": "warning", "panic": "error", "fatal": "error"}
@@ -73,6 +74,20 @@ class Settings:
     )
     peer_cert_allowed_hostname: tuple[str, ...] = setting(
         (), "the DNS names that they have", NAMES, "any that the authority has signed"
+    )
+    tls_min_version: str = setting("TLS1.2", "the oldest version of TLS that is served", one_of(*_TLS_VERSIONS))
+    tls_max_version: str = setting(
+        "TLS1.3", "the newest version of TLS that is served", one_of(*_TLS_VERSIONS, also={"": "TLS1.3"})
+    )
+    cipher_suites: tuple[str, ...] = setting(
+        (), "the cipher suites of TLS 1.2 that are served, by Go's names; not by grpcio", CHAIN, "all"
+    )
+    grpc_keepalive_min_time: float = setting(
+        5.0, "how often clients may ping, on grpcio: the native transport answers all pings; 0 is no bound", DURATION
+    )
+    grpc_keepalive_interval: float = setting(7200.0, "silence after which a connection is pinged; 0 is never", DURATION)
+    grpc_keepalive_timeout: float = setting(
+        20.0, "how long the answer to a ping may take before the connection is closed; 0 is no ping", DURATION
     )
     data_dir: str = setting("./data", "directory of the embedded store", DIRECTORY)
     fdb_cluster_file: str | None = setting(None, "FoundationDB's cluster file, instead of a data-dir", FILE)
@@ -181,6 +196,10 @@ class Settings:
         if self.workers > (processors := os.cpu_count() or 1):
             raise SettingsError(f"--workers: {self.workers} are more than the {processors} processors of this machine")
         self.retained()
+        if self.tls_min_version > self.tls_max_version:
+            raise SettingsError(f"--tls-min-version {self.tls_min_version} is above --tls-max-version")
+        if self.cipher_suites and self.tls_min_version == "TLS1.3":
+            raise SettingsError("--cipher-suites: those of TLS 1.3 cannot be chosen, and nothing else is served")
         if self.watch_progress_notify_interval < 0.1:
             raise SettingsError("--watch-progress-notify-interval must be at least 100ms")
 
@@ -235,14 +254,23 @@ class Settings:
         peers.check_urls(self.listen_peer_urls)
         self._check_certificates("peer_cert_file", "peer_key_file", "peer_trusted_ca_file", "--listen-peer-urls")
         if self.trusted_ca_file is not None:
-            peers.check_authorities(
-                Path(str(self.peer_trusted_ca_file)).read_bytes(),
-                Path(self.trusted_ca_file).read_bytes(),
-                allowed_cn=self.peer_cert_allowed_cn,
-                allowed_hostname=self.peer_cert_allowed_hostname,
-                principal=self.principal,
-                tenants=self.tenants,
+            self.check_authorities(
+                Path(str(self.peer_trusted_ca_file)).read_bytes(), Path(self.trusted_ca_file).read_bytes()
             )
+
+    def check_authorities(self, of_peers: bytes, of_clients: bytes) -> None:
+        """Looks at authorities (PEM) that daemons and clients are to have.
+
+        :raises SettingsError: a tenant's certificate might pass for a daemon's
+        """
+        peers.check_authorities(
+            of_peers,
+            of_clients,
+            allowed_cn=self.peer_cert_allowed_cn,
+            allowed_hostname=self.peer_cert_allowed_hostname,
+            principal=self.principal,
+            tenants=self.tenants,
+        )
 
     def _resolve_chain(self, name: str, chain: Chain) -> None:
         try:

@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from fetch.tls.material import Material
 from fetch.tls.rotation import Rotation, Take
+from fetch.tls.terms import OPENSSL, Terms
+
+_VERSIONS = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersion.TLSv1_3}
 
 
 def server_context(cert_file: str, key_file: str, trusted_ca_file: str, protocols: Sequence[str]) -> ssl.SSLContext:
@@ -27,14 +30,14 @@ def server_context(cert_file: str, key_file: str, trusted_ca_file: str, protocol
     return context
 
 
-def rotating_context(rotation: Rotation, protocols: Sequence[str]) -> ssl.SSLContext:
+def rotating_context(rotation: Rotation, protocols: Sequence[str], terms: Terms) -> ssl.SSLContext:
     """A server's context whose handshakes are done with what `rotation` has by then.
 
     Its handshakes know no revocation lists: `authorization` refuses the calls of whom those name.
 
     :raises OSError: what there is cannot be served with
     """
-    context = current = _of(rotation.material, protocols)
+    context = current = _of(rotation.material, protocols, terms)
 
     def turn(connection: ssl.SSLObject, name: str | None, given: ssl.SSLContext) -> None:  # noqa: ARG001  ssl's
         # at the client's first message, whether it names a server or not: certificate and authorities are this one's
@@ -46,7 +49,7 @@ def rotating_context(rotation: Rotation, protocols: Sequence[str]) -> ssl.SSLCon
 
     def prepare(material: Material) -> Take:
         try:
-            return functools.partial(take, _of(material, protocols))
+            return functools.partial(take, _of(material, protocols, terms))
         except OSError as error:
             raise ValueError(f"the certificates cannot be served with: {error}") from error
 
@@ -55,10 +58,14 @@ def rotating_context(rotation: Rotation, protocols: Sequence[str]) -> ssl.SSLCon
     return context
 
 
-def _of(material: Material, protocols: Sequence[str]) -> ssl.SSLContext:
+def _of(material: Material, protocols: Sequence[str], terms: Terms) -> ssl.SSLContext:
     """A context of what has been read: ssl reads files alone, which may say something else by now."""
     with _file(material.certificate) as certificate, _file(material.key) as key, _file(material.authorities) as roots:
-        return server_context(certificate, key, roots, protocols)
+        context = server_context(certificate, key, roots, protocols)
+    context.minimum_version, context.maximum_version = (_VERSIONS[terms.versions[end]] for end in (0, -1))
+    if terms.cipher_suites:
+        context.set_ciphers(":".join(OPENSSL[name] for name in terms.cipher_suites))
+    return context
 
 
 @contextlib.contextmanager

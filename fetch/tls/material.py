@@ -53,6 +53,15 @@ def files_of(settings: Settings) -> Files | None:
     )
 
 
+def peer_files_of(settings: Settings) -> Files | None:
+    """The files of what daemons serve each other with; None where they do not."""
+    if not settings.has_peers:
+        return None
+    return Files(
+        Path(str(settings.peer_cert_file)), Path(str(settings.peer_key_file)), Path(str(settings.peer_trusted_ca_file))
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """When something in a file comes to its end: `kind` is `certificate`, `authority` or `crl`."""

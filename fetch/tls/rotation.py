@@ -14,7 +14,7 @@ import datetime
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 
 from fetch.observation.instruments import Instruments, Labels
@@ -56,13 +56,11 @@ class Rotation:
         self._reloads = instruments.counter(
             "fetch.certificates.reloads", "Changed certificate files, taken or refused.", ("result",)
         )
-        instruments.observe(
-            "fetch.certificate.expiry_timestamp",
-            "When a certificate, an authority or a revocation list ends, since the epoch.",
-            self._read_endings,
-            ("file", "kind", "subject"),
-            "s",
-        )
+
+    @property
+    def serves(self) -> bool:
+        """Whether there is anything that is served by TLS."""
+        return self._material is not None
 
     @property
     def material(self) -> Material:
@@ -93,10 +91,7 @@ class Rotation:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Looks at the files while the context is open, and on SIGHUP."""
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(RuntimeError, ValueError):  # not on the main thread, where there are no signals
-            loop.add_signal_handler(signal.SIGHUP, self.look_soon)
+        """Looks at the files while the context is open."""
         looking = asyncio.create_task(self._look(), name="certificates")
         try:
             yield
@@ -171,9 +166,41 @@ class Rotation:
                 fields = {"kind": ending.kind, "file": ending.file, "subject": ending.subject, "at": ending.at}
                 logger.warning("a certificate or a list of revoked ones %s", what, extra={"fields": fields})
 
-    def _read_endings(self) -> Iterable[tuple[Labels, float]]:
-        endings: Iterable[Ending] = () if self._material is None else self._material.endings
+    def endings(self) -> Sequence[Ending]:
+        """When what is served with ends."""
+        return () if self._material is None else self._material.endings
+
+
+def measure(instruments: Instruments, *rotations: Rotation) -> None:
+    """Exports when what these serve with ends."""
+
+    def read_endings() -> Iterable[tuple[Labels, float]]:
+        endings = (ending for rotation in rotations for ending in rotation.endings())
         return [((str(it.file), it.kind, it.subject), it.at.timestamp()) for it in endings]
+
+    instruments.observe(
+        "fetch.certificate.expiry_timestamp",
+        "When a certificate, an authority or a revocation list ends, since the epoch.",
+        read_endings,
+        ("file", "kind", "subject"),
+        "s",
+    )
+
+
+@contextlib.asynccontextmanager
+async def rotating(*rotations: Rotation) -> AsyncIterator[None]:
+    """Looks at all files while the context is open, and on SIGHUP."""
+
+    def look_soon() -> None:
+        for rotation in rotations:
+            rotation.look_soon()
+
+    async with contextlib.AsyncExitStack() as stack:
+        for rotation in rotations:
+            await stack.enter_async_context(rotation.running())
+        with contextlib.suppress(RuntimeError, ValueError):  # not on the main thread, where there are no signals
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, look_soon)
+        yield
 
 
 def signature_of(files: Files) -> Signature:

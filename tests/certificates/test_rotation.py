@@ -14,7 +14,7 @@ from fetch.observation.instruments import Instruments
 from fetch.tls import certificates
 from fetch.tls.certificates import Certificate
 from fetch.tls.material import Files, Material, MaterialError, read
-from fetch.tls.rotation import Rotation
+from fetch.tls.rotation import Rotation, measure
 from fetch.tls.trust import NOT_TRUSTED, REVOKED
 from tests.certificates.lists import DAY, list_of
 
@@ -212,6 +212,7 @@ def endings(instruments: Instruments) -> dict[tuple[str, str, str], float]:
 async def test_what_ends_is_measured_by_file(files: Files) -> None:
     instruments = Instruments()
     rotation = Rotation(files, instruments)
+    measure(instruments, rotation, Rotation(None, instruments))
     certificate = next(it for it in rotation.material.endings if it.kind == "certificate")
     measured = endings(instruments)
     assert set(measured) == {
@@ -226,7 +227,7 @@ async def test_of_an_authority_that_was_renewed_the_later_end_counts(files: File
     renewed = certificates.authority("tests")
     files.authorities.write_bytes(renewed.certificate_pem + AUTHORITY.certificate_pem)
     instruments = Instruments()
-    Rotation(files, instruments)
+    measure(instruments, Rotation(files, instruments))
     later = max(it.certificate.not_valid_after_utc for it in (renewed, AUTHORITY))
     assert endings(instruments)["ca.crt", "authority", "CN=tests"] == later.timestamp()
 

@@ -101,9 +101,6 @@ def test_what_stands_behind_the_value_of_an_experiment_is_still_unknown() -> Non
         "--auto-tls",
         "--auto-tls=true",
         "--client-cert-allowed-hostname=example.com",
-        "--cipher-suites=TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-        "--tls-min-version=TLS1.3",
-        "--tls-max-version=TLS1.2",
         "--config-file=etcd.yaml",
     ],
 )

@@ -16,6 +16,7 @@ from fetch.http.application import Application
 from fetch.observation.instruments import Instruments
 from fetch.services.health import Health
 from fetch.services.streams import Streams
+from fetch.tls.material import files_of
 from fetch.transport import server_of
 
 _DEEPEST = 100_000
@@ -36,7 +37,7 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[_NeverLo
     links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, tenants, instruments)
     health, streams = Health(), Streams()
     application = Application({}, cross_origin=True)
-    rotation = server.rotation_of(settings, instruments)
+    rotation = server.rotation_of(files_of(settings), instruments)
     serving = server_of(server._services(settings, health, streams), links, settings, application, rotation)
     await serving.start()
     try:
