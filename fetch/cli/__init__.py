@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from fetch.chain import ChainError
-from fetch.cli import certs, chain, serve, versions
+from fetch.cli import certs, chain, completion, doctor, serve, versions
 from fetch.config import SettingsError, etcd
 from fetch.process.start import StartError
 from fetch.stores.protocol import StoreLost
 from fetch.suggestions import did_you_mean
 
-COMMANDS = (serve, chain, certs)
+COMMANDS = (serve, chain, certs, doctor, completion)
 """In the order of the help."""
 
 _NO_COMMAND = re.compile(r"^argument COMMAND: invalid choice: '(.*?)'")
@@ -61,7 +61,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
     :raises SettingsError: it says what there is not
     """
-    options, unknown = _parser().parse_known_args(arguments)
+    options, unknown = parser().parse_known_args(arguments)
     if unknown := etcd.take_experiments(unknown, options):
         flag = unknown[0].partition("=")[0]
         raise SettingsError(f"unrecognized argument {flag}{did_you_mean(flag, options.flags, str)}")
@@ -86,12 +86,13 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    made = _Parser(
         prog="fetch", description="An etcd v3 endpoint for many Kubernetes control planes.", allow_abbrev=False
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="tell what runs, and what it stands on")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    made.add_argument("--version", action=_Version, nargs=0, help="tell what runs, and what it stands on")
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
-    return parser
+    return made

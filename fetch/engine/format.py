@@ -42,11 +42,7 @@ class Format:
                 stored = await self._store.transact(self._mark)
             except StoreFull:  # what is there can be read; who frees some room marks it
                 stored = _FIRST
-        if not stored.isdigit() or int(stored) > VERSION:
-            raise NewerFormat(
-                f"what is stored has the format {stored.decode(errors='replace')}, and this release of fetch knows "
-                f"formats up to {VERSION}: run the release that has written it, or a newer one"
-            )
+        _number(stored)
         self._is_known = True
 
     async def _mark(self, transaction: Transaction) -> bytes:
@@ -56,3 +52,21 @@ class Format:
             stored = _FIRST
             transaction.set(self._row, stored)
         return stored
+
+
+async def read_format(store: Store) -> int:
+    """The format of what is stored; nothing is written.
+
+    :raises NewerFormat: :raises StoreUnavailable:
+    """
+    with store.snapshot() as snapshot:
+        return _number(await snapshot.get(format_row(store.shared_prefix)) or _FIRST)
+
+
+def _number(stored: bytes) -> int:
+    if not stored.isdigit() or int(stored) > VERSION:
+        raise NewerFormat(
+            f"what is stored has the format {stored.decode(errors='replace')}, and this release of fetch knows "
+            f"formats up to {VERSION}: run the release that has written it, or a newer one"
+        )
+    return int(stored)
