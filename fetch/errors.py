@@ -183,6 +183,26 @@ class TimedOut(EtcdError):
     text = "etcdserver: request timed out"
 
 
+class Loading(TimedOut):
+    """The tenant is being filled with a snapshot, or that was interrupted: it has no state that could be served."""
+
+    text = "etcdserver: the tenant is being restored and not served until that is done"
+
+
+class NotEmpty(EtcdError):
+    """Only a tenant that nobody has written to can be restored into."""
+
+    code = _Code.FAILED_PRECONDITION
+    text = "etcdserver: the tenant is not empty"
+
+
+class LoadingElsewhere(EtcdError):
+    """Somebody else restores the same tenant, or has begun to meanwhile."""
+
+    code = _Code.ABORTED
+    text = "etcdserver: the tenant is being restored by somebody else"
+
+
 class Corrupt(EtcdError):
     code = _Code.DATA_LOSS
     text = "etcdserver: corrupt cluster"

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from fetch.chain import ChainError
-from fetch.cli import certs, chain, completion, doctor, serve, versions
+from fetch.cli import certs, chain, completion, doctor, restore, serve, versions
+from fetch.cli.failure import CommandError
 from fetch.config import SettingsError, etcd
 from fetch.process.start import StartError
 from fetch.stores.protocol import StoreLost
 from fetch.suggestions import did_you_mean
 
-COMMANDS = (serve, chain, certs, doctor, completion)
+COMMANDS = (serve, restore, chain, certs, doctor, completion)
 """In the order of the help."""
 
 _NO_COMMAND = re.compile(r"^argument COMMAND: invalid choice: '(.*?)'")
@@ -30,9 +31,10 @@ _NOBODY_READS = 128 + signal.SIGPIPE
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command.
 
-    A wrong setting, and a start that fails, is one line on stderr and exit code 2. A daemon whose store cannot be used
-    any more ends with exit code 74 (EX_IOERR), for whoever supervises it to start it again. A command whose output
-    nobody reads any more, such as `head` that has seen enough, ends silently.
+    A wrong setting, and a start that fails, is one line on stderr and exit code 2; what a command was asked for and
+    could not do, exit code 1. A daemon whose store cannot be used any more ends with exit code 74 (EX_IOERR), for
+    whoever supervises it to start it again. A command whose output nobody reads any more, such as `head` that has seen
+    enough, ends silently.
     """
     try:
         try:
@@ -52,6 +54,9 @@ def _run(arguments: Sequence[str] | None) -> None:
     except (SettingsError, ChainError, StartError) as error:
         sys.stderr.write(f"fetch: {error}\n")
         sys.exit(_USAGE_ERROR)
+    except CommandError as error:
+        sys.stderr.write(f"fetch: {error}\n")
+        sys.exit(1)
     except StoreLost:  # the log has told why
         sys.exit(os.EX_IOERR)
 

@@ -11,10 +11,11 @@ from typing import Protocol, TypeVar, runtime_checkable
 from fetch import errors
 from fetch.engine import alarms
 from fetch.engine.alarms import Alarms
+from fetch.engine.hashing import Overtaken, subs_between
 from fetch.engine.layout import FIRST_REVISION, Layout
 from fetch.engine.lease import SHORTEST_TTL, Grant
 from fetch.engine.reads import EVERYTHING, View, pages
-from fetch.engine.records import StoredEvent, mod_revision_of
+from fetch.engine.records import StoredEvent, key_of, mod_revision_of
 from fetch.engine.turns import Work
 from fetch.stores.protocol import SnapshotExpired
 
@@ -54,16 +55,23 @@ async def granted_leases(view: View) -> AsyncIterator[list[Grant]]:
             await view.pause()
 
 
-async def keys_compacted(view: View, compacted: int) -> AsyncIterator[list[bytes]]:
-    """The frames of the keys that have not changed since before the compacted revision, as it left them, in order of
-    their keys.
+async def keys_compacted(view: View, compacted: int) -> AsyncIterator[list[tuple[int, bytes]]]:
+    """The keys that have not changed since before the compacted revision, as it left them, in order of their keys: of
+    each the sub of its last change, and its frame.
 
     :raises Compacted: a compaction came in between
     """
     if compacted <= FIRST_REVISION:
         return
     async for frames in pages(view, view.layout.keys, view.layout.keys_end, EVERYTHING, compacted):
-        yield [stored for stored in frames if mod_revision_of(stored) < compacted]
+        kept = [stored for stored in frames if mod_revision_of(stored) < compacted]
+        if not kept:
+            continue
+        try:
+            subs = await subs_between(view, key_of(kept[0]), key_of(kept[-1]), compacted)
+        except Overtaken:
+            raise errors.Compacted from None
+        yield [(subs.get((key_of(stored), mod_revision_of(stored)), 0) if subs else 0, stored) for stored in kept]
 
 
 async def changes_since(view: View, compacted: int, revision: int) -> AsyncIterator[list[Change]]:

@@ -29,6 +29,7 @@ from fetch.engine.answers import Answer, Found
 from fetch.engine.background import Failed
 from fetch.engine.batch import Batch, Leased, Mutate, Report, unpack_usage
 from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, served_row, unpack_claim, unpack_revision
+from fetch.engine.loading import Loader
 from fetch.engine.protocol import Outcome, Piece, Status, WatchInstance
 from fetch.engine.reads import (
     EVERYTHING,
@@ -54,7 +55,7 @@ T = TypeVar("T")
 
 _PIECE = 1000
 _MOST_KEYS_EXPIRED = 256
-_TRIES_TO_HASH = 5
+_TRIES = 5
 _TRIES_TO_READ = 2
 MOST_RESPONSE_BYTES = 512 << 20
 """The largest answer to a range or to a transaction that only reads, unless it is set otherwise."""
@@ -110,6 +111,7 @@ class StoredEngine:
         self._renewals = Renewals(self._store_renewals)
         self._compaction: asyncio.Task[None] | None = None
         self._step = compaction.STEP
+        self._is_loading = False
 
     # keys
 
@@ -281,7 +283,10 @@ class StoredEngine:
     async def resume(self) -> None:
         """Goes on with a compaction that a restart has interrupted."""
         with self._store.snapshot() as snapshot:
-            view = await View.open(snapshot, self._layout)
+            try:
+                view = await View.open(snapshot, self._layout)
+            except errors.Loading:
+                return  # there is nothing to be compacted yet
             behind = await compaction.is_behind(snapshot, self._layout, view.compacted)
         if behind:
             self._compact_in_background()
@@ -444,7 +449,7 @@ class StoredEngine:
 
         :raises FutureRevision: :raises Compacted: :raises TimedOut: it was compacted again and again
         """
-        for _ in range(_TRIES_TO_HASH):
+        for _ in range(_TRIES):
             await self._cleared()
             try:
                 async with (
@@ -474,11 +479,41 @@ class StoredEngine:
         """Has all that the tenant has at one revision read (see `contents`), with little else waiting for it.
 
         `read` may be called again, with a view of another revision: it then has to begin anew. What compaction has
-        overtaken twice is read in one snapshot that is held on to, where the store lets one last so long.
+        overtaken twice is read in one snapshot that is held on to, where the store lets one last so long. In the view
+        the log begins at the compacted revision: compaction is waited for, since it keeps what is read.
 
         :raises SnapshotExpired: it does not
+        :raises TimedOut: it was compacted again and again
         """
-        return await self._read_long(read)
+
+        async def read_cleared(view: View, work: Work) -> T:
+            if await compaction.is_behind(view.source, self._layout, view.compacted):
+                raise hashing.Overtaken
+            return await read(view, work)
+
+        for _ in range(_TRIES):
+            await self._cleared()
+            with contextlib.suppress(hashing.Overtaken):
+                return await self._read_long(read_cleared)
+        raise errors.TimedOut
+
+    @contextlib.asynccontextmanager
+    async def loading(self, compacted: int) -> AsyncIterator[Loader]:
+        """Lets the tenant, if it is empty, be filled with what was compacted at a revision, see `loading`.
+
+        :raises LoadingElsewhere: ABORTED, that is under way already
+        """
+        if self._is_loading:
+            raise errors.LoadingElsewhere
+        self._is_loading = True
+        try:
+            async with self.turns.work(self.tenant) as work:
+                yield Loader(self._store, self._layout, self.tenant, self._served, work, compacted)
+        finally:
+            self._is_loading = False
+        revision = await self.revision()
+        self.watches.publish(revision, revision, [])  # who has watched the empty tenant
+        await self.resume()
 
     @property
     def waiting_writes(self) -> int:

@@ -14,7 +14,7 @@ they were zeros. That is 3 µs a key, and all the memory that this takes.
 
 import heapq
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from fetch.engine.layout import Layout
@@ -50,18 +50,58 @@ async def hash_at(view: View, revision: int) -> tuple[int, int, int]:
     """
     view.check(revision)
     hashed, compacted = revision or view.revision, view.compacted
-    crc32c = _Crc32c(_BUCKET)
+    crc32c = Crc32c(_BUCKET)
     if hashed < 0:  # etcd takes it for a revision before all others
         return crc32c.value, compacted, hashed
     if compacted > 0:
         runs, is_empty = await _hash_keys(view, hashed, compacted)
         if is_empty:
             runs, _ = await _hash_keys(view, compacted, compacted)
-        for count, record in enumerate(heapq.merge(*map(_records, runs))):
-            _, _, length, crc = _HASHED.unpack(record)
-            crc32c.append(crc, length)
-            if not count % _LOOK:
-                await view.pause()
+        await _append(crc32c, view, runs)
+    await _extend(crc32c, view, hashed, compacted)
+    return crc32c.value, compacted, hashed
+
+
+async def hash_contents(view: View) -> int:
+    """The hash of all that a bucket has which was compacted and nothing else: of the records up to the compacted
+    revision, those of the keys that there were then, whether they have changed since or not; and all above.
+
+    :raises Overtaken: to be done anew
+    """
+    crc32c = Crc32c(_BUCKET)
+    if view.compacted > 0:
+        runs, _ = await _hash_keys(view, view.compacted, view.compacted)
+        await _append(crc32c, view, runs)
+    await _extend(crc32c, view, view.revision, view.compacted)
+    return crc32c.value
+
+
+def begin_contents() -> "Crc32c":
+    """The same hash, of what is not stored yet: to be added to with `record_of_put`, `record_of_deletion`."""
+    return Crc32c(_BUCKET)
+
+
+def record_of_put(revision: int, sub: int, message: bytes) -> bytes:
+    """What etcd's bucket has for a put, key and value. `message` is the encoded KeyValue."""
+    return _RECORD.pack(revision, _SEPARATOR, sub) + message
+
+
+def record_of_deletion(revision: int, sub: int, key: bytes) -> bytes:
+    """What etcd's bucket has for a deletion."""
+    return _RECORD.pack(revision, _SEPARATOR, sub) + _TOMBSTONE + deleted_key(key)
+
+
+async def _append(crc32c: "Crc32c", view: View, runs: Sequence[bytes]) -> None:
+    """Adds the records of sorted runs, in order."""
+    for count, record in enumerate(heapq.merge(*map(_records, runs))):
+        _, _, length, crc = _HASHED.unpack(record)
+        crc32c.append(crc, length)
+        if not count % _LOOK:
+            await view.pause()
+
+
+async def _extend(crc32c: "Crc32c", view: View, hashed: int, compacted: int) -> None:
+    """Adds the records above the compacted revision."""
     position, end, more = view.layout.event(max(compacted, 0) + 1), view.layout.event(hashed + 1), True
     while more:
         rows, more = await _rows(view, position, end, hashed, _EVENTS)
@@ -71,7 +111,6 @@ async def hash_at(view: View, revision: int) -> tuple[int, int, int]:
         if rows:
             position = rows[-1][0] + b"\x00"
         await _go_on(view, hashed, compacted)
-    return crc32c.value, compacted, hashed
 
 
 async def _hash_keys(view: View, revision: int, compacted: int) -> tuple[list[bytes], bool]:
@@ -85,14 +124,14 @@ async def _hash_keys(view: View, revision: int, compacted: int) -> tuple[list[by
         if not frames:
             continue
         is_empty = False
-        subs = await _subs_between(view, key_of(frames[0]), key_of(frames[-1]), revision)
+        subs = await subs_between(view, key_of(frames[0]), key_of(frames[-1]), revision)
         hashed: list[bytes] = []
         for frame in frames:
             mod_revision = mod_revision_of(frame)
             if mod_revision <= compacted:
                 key = key_of(frame)
                 sub = of_compacted.get(key, 0) if mod_revision == compacted else subs.get((key, mod_revision), 0)
-                record = _RECORD.pack(mod_revision, _SEPARATOR, sub) + message_of(frame)
+                record = record_of_put(mod_revision, sub, message_of(frame))
                 hashed.append(_HASHED.pack(mod_revision, sub, len(record), _crc32c(record)))
             if not len(hashed) % _LOOK:
                 await view.pause()
@@ -118,8 +157,11 @@ async def _subs_at(view: View, compacted: int) -> dict[bytes, int]:
     return subs
 
 
-async def _subs_between(view: View, first: bytes, last: bytes, revision: int) -> dict[tuple[bytes, int], int]:
-    """The subs that compaction has kept, of the keys from `first` to `last`, by key and revision."""
+async def subs_between(view: View, first: bytes, last: bytes, revision: int) -> dict[tuple[bytes, int], int]:
+    """The subs that compaction has kept, of the keys from `first` to `last`, by key and revision.
+
+    :raises Overtaken: compaction has come in between
+    """
     subs: dict[tuple[bytes, int], int] = {}
     position, end, more = view.layout.sub(first), view.layout.sub(last) + b"\x00", True
     while more:
@@ -156,17 +198,16 @@ def _record_of(layout: Layout, row: bytes, encoded: bytes) -> bytes:
     """What etcd's bucket has for an event of the log, key and value."""
     revision, sub = layout.unpack_event(row), layout.unpack_event_sub(row)
     event = StoredEvent.parse(revision, encoded)
-    key = _RECORD.pack(revision, _SEPARATOR, sub)
     if event.deleted:
-        return key + _TOMBSTONE + deleted_key(event.key)
-    return key + message_of(encoded[: event.bare])
+        return record_of_deletion(revision, sub, event.key)
+    return record_of_put(revision, sub, message_of(encoded[: event.bare]))
 
 
 def _records(run: bytes) -> Iterator[bytes]:
     return (run[at : at + _HASHED.size] for at in range(0, len(run), _HASHED.size))
 
 
-class _Crc32c:
+class Crc32c:
     """A hash to which bytes are added, or the hash of bytes."""
 
     def __init__(self, begin: bytes) -> None:

@@ -1,6 +1,6 @@
 """Where a tenant's data lies: every key that the engine stores is made here.
 
-    PREFIX r                        the last revision, 8 bytes
+    PREFIX r                        the last revision, 8 bytes; a mark (`LoadingMark`) while there is none to be served
     PREFIX m NAME                   metadata: compacted, usage, alarms, retained (`retention`), writer (`writer`)
     PREFIX k KEY                    the current KeyValue, framed (see `records`)
     PREFIX h ESCAPED-KEY REVISION   sub, 4 bytes: the event of REVISION superseded a value of KEY
@@ -25,6 +25,8 @@ Revisions are 8 bytes and subs 4, big-endian, so that they sort as numbers. Expi
 import struct
 from dataclasses import dataclass, field
 
+from fetch import errors
+
 _REVISION = struct.Struct(">Q")
 _EVENT = struct.Struct(">QI")
 _KEPT_SUB = struct.Struct(">QI")
@@ -40,6 +42,9 @@ NEVER = -1
 
 _ALL_BITS = (1 << 64) - 1
 
+_MARK = struct.Struct(">8sB16s")
+_MARKED = b"loading\x00"
+
 _EXPIRIES = b"\x02"
 _EXPIRIES_END = b"\x03"
 _SERVED = b"\x03served"
@@ -54,8 +59,39 @@ def pack_revision(revision: int) -> bytes:
 
 
 def unpack_revision(stored: bytes | None, default: int) -> int:
-    """A revision from its stored form; the default when nothing is stored."""
-    return default if stored is None else int(_REVISION.unpack(stored)[0])
+    """A revision from its stored form; the default when nothing is stored.
+
+    :raises Loading: UNAVAILABLE, a mark is stored in its place
+    """
+    try:
+        return default if stored is None else int(_REVISION.unpack(stored)[0])
+    except struct.error:
+        raise errors.Loading from None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadingMark:
+    """What the row of the revision holds while a tenant is being loaded (see `loading`), or that was interrupted.
+
+    It is no revision, so whatever reads one, in whatever daemon, does not serve the tenant, and a write that was
+    evaluated before conflicts with it. `has_begun`: what is stored are parts of what is being loaded. `loader` is
+    who does it, 16 bytes.
+    """
+
+    has_begun: bool
+    loader: bytes
+
+    def pack(self) -> bytes:
+        """The stored form."""
+        return _MARK.pack(_MARKED, self.has_begun, self.loader)
+
+    @classmethod
+    def unpack(cls, stored: bytes | None) -> "LoadingMark | None":
+        """The mark from its stored form; None where it is a revision, or nothing."""
+        if stored is None or len(stored) != _MARK.size:
+            return None
+        _, has_begun, loader = _MARK.unpack(stored)
+        return cls(bool(has_begun), loader)
 
 
 def pack_sub(sub: int) -> bytes:
@@ -127,6 +163,7 @@ class Layout:
     leases: bytes = field(init=False)
     leases_end: bytes = field(init=False)
     attachments: bytes = field(init=False)
+    extensions: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         prefix = self.prefix
@@ -147,12 +184,19 @@ class Layout:
             "leases": prefix + b"l",
             "leases_end": prefix + b"m",
             "attachments": prefix + b"a",
+            "extensions": prefix + b"x",
         }.items():
             object.__setattr__(self, name, value)
 
+    @property
+    def contents(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The ranges of all that clients have stored: keys, their history and log, leases and what is attached."""
+        spaces = self.attachments, self.events, self.history, self.keys, self.leases, self.subs
+        return tuple((space, space[:-1] + bytes((space[-1] + 1,))) for space in spaces)
+
     def extension(self, name: str) -> bytes:
         """The prefix of what an extension keeps, which no request reaches."""
-        return self.prefix + b"x" + name.encode() + b"/"
+        return self.extensions + name.encode() + b"/"
 
     def key(self, key: bytes) -> bytes:
         """The row of a key's current KeyValue."""

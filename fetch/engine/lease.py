@@ -29,7 +29,7 @@ _GRANT = struct.Struct(">qQ")
 SHORTEST_TTL = 2
 """The seconds that a lease has at least."""
 
-_LONGEST_TTL = 9_000_000_000
+LONGEST_TTL = 9_000_000_000
 _SECOND = 1000
 _LONGEST_SLACK = 500
 _SLACK_FRACTION = 16
@@ -108,7 +108,7 @@ async def grant(batch: Batch, tenant: str, lease: int, ttl: int, now: int) -> Gr
 
     :raises LeaseTTLTooLarge: :raises LeaseExists: :raises NoSpace:
     """
-    if ttl > _LONGEST_TTL:
+    if ttl > LONGEST_TTL:
         raise errors.LeaseTTLTooLarge
     refuse_when_full(batch)
     lease = lease or secrets.randbits(63) or 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from opentelemetry import trace
 
+from fetch import errors
 from fetch.engine.batch import Committed, Delivered, Leased
 from fetch.engine.engine import StoredEngine
 from fetch.engine.layout import NEVER
@@ -123,7 +124,10 @@ class Observation:
             self._size = await store.size()
             for engine in tenants.engines():
                 if engine.tenant not in self._usage or self._names.label(engine.tenant) != OTHER:
-                    status = await engine.status()
+                    try:
+                        status = await engine.status()
+                    except errors.Loading:
+                        continue
                     self._usage[engine.tenant] = _Usage(
                         status.stored_bytes, status.keys, status.revision, status.compacted
                     )

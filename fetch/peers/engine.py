@@ -55,6 +55,7 @@ class SharedEngine:
         self.status = stored.status
         self.hash_keys = stored.hash_keys
         self.read_contents = stored.read_contents
+        self.loading = stored.loading
 
     async def create_if_absent(self, key: bytes, value: bytes, lease: int) -> Outcome:
         """See `StorageEngine`."""

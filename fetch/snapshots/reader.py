@@ -35,11 +35,18 @@ _PAGE_SIZES = tuple(1 << bits for bits in range(10, 17))
 _DEEPEST = 32
 """No tree of a file that is there has so many levels."""
 
+_MOST_PAGE_BYTES = 256 << 20
+"""What is read at once. A page may have two values, and etcd takes no request that is nearly so large."""
+
 Row = tuple[bytes, bytes]
 
 
 class BrokenFileError(Exception):
     """The file is not what it should be: a sentence that says why."""
+
+
+class NoHashError(BrokenFileError):
+    """The file does not end with its hash, as one that was not sent by an etcd."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +60,13 @@ class _Meta:
 class FileReader:
     """A file that is open for reading. Its hash has been compared, and it has a meta page that is whole."""
 
-    def __init__(self, path: Path, *, hashed: bool = True) -> None:
-        """`hashed`: the file has to end with its SHA-256, as a snapshot does that etcd has sent; one that was copied
-        from etcd's data directory has none.
+    def __init__(self, file: Path | int, *, hashed: bool = True) -> None:
+        """`file` is where it lies, or a descriptor, which stays open. `hashed`: it has to end with its SHA-256, as what
+        an etcd has sent does; what was copied from etcd's data directory does not.
 
         :raises BrokenFileError: :raises OSError:
         """
-        self._file = os.open(path, os.O_RDONLY)
+        self._file = os.dup(file) if isinstance(file, int) else os.open(file, os.O_RDONLY)
         try:
             self._size = self._measure(hashed=hashed)
             self._meta = self._find_meta()
@@ -108,11 +115,15 @@ class FileReader:
         """The elements of all leaves of a tree."""
         waiting: list[Iterator[int]] = [iter((root,))]
         last = b""
+        met = 0
         while waiting:
             number = next(waiting[-1], None)
             if number is None:
                 waiting.pop()
                 continue
+            met += 1
+            if met > self._meta.pages:
+                raise BrokenFileError("pages are in several places of a tree")
             page = self._page(number)
             kind = PAGE.unpack_from(page)[1]
             if kind == BRANCH and len(waiting) < _DEEPEST:
@@ -134,6 +145,8 @@ class FileReader:
         found, _, _, overflow = PAGE.unpack(header)
         if found != number or number + overflow >= self._meta.pages:
             raise BrokenFileError(f"page {number} is another, or goes on behind the end")
+        if size * (1 + overflow) > _MOST_PAGE_BYTES:
+            raise BrokenFileError(f"page {number} is larger than {_MOST_PAGE_BYTES} bytes")
         return self._read(number * size, size * (1 + overflow))
 
     def _leaf(self, page: bytes) -> Iterator[tuple[int, bytes, bytes]]:
@@ -195,7 +208,7 @@ class FileReader:
         if not hashed:
             return content
         if not has_hash:
-            raise BrokenFileError("it does not end with its hash")
+            raise NoHashError("it does not end with its hash")
         digest = hashlib.sha256()
         for position in range(0, content, _READ_BYTES):
             digest.update(self._read(position, min(_READ_BYTES, content - position)))

@@ -6,6 +6,7 @@ few mebibytes are held.
 """
 
 import hashlib
+import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ _WRITTEN_BYTES = 1 << 20
 _PIECE_BYTES = 64 << 10
 _READ_BYTES = 16 * _PIECE_BYTES
 _TERM = 2
+_SUB = struct.Struct(">I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,8 @@ class _Copy:
     async def _keys(self) -> None:
         tree = self._file.bucket()
         with Sorter(self._directory, self._work) as sorter:
-            async for frames in keys_compacted(self._view, self._compacted):
-                await sorter.add([(mod_revision_of(stored), stored) for stored in frames])
+            async for keys in keys_compacted(self._view, self._compacted):
+                await sorter.add([(mod_revision_of(stored), _SUB.pack(sub) + stored) for sub, stored in keys])
             await self._add_sorted(tree, sorter)
         async for changes in changes_since(self._view, self._compacted, self._revision):
             for revision, sub, event in changes:
@@ -133,15 +135,23 @@ class _Copy:
         self._file.close(schema.KEY, tree)
 
     async def _add_sorted(self, tree: Tree, sorter: Sorter) -> None:
-        """Adds the keys as they were when the tenant was compacted. Those of one revision are numbered in order of
-        their keys; only etcd's own hash can tell."""
-        last = sub = 0
+        """Adds the keys as they were when the tenant was compacted, each at its place within its revision. What is
+        held of a revision are the puts of one transaction."""
+        last, held = 0, list[bytes]()
         async for items in sorter.sorted():
-            for revision, stored in items:
-                sub = sub + 1 if revision == last else 0
-                last = revision
-                tree.add(schema.revision_key(revision, sub), message_of(stored))
-                await self._settle()
+            for revision, item in items:
+                if revision != last:
+                    await self._add_revision(tree, last, held)
+                    last, held = revision, []
+                held.append(item)
+        await self._add_revision(tree, last, held)
+
+    async def _add_revision(self, tree: Tree, revision: int, items: list[bytes]) -> None:
+        items.sort()
+        for item in items:
+            [sub] = _SUB.unpack_from(item)
+            tree.add(schema.revision_key(revision, sub), message_of(item[_SUB.size :]))
+            await self._settle()
 
     async def _settle(self) -> None:
         """Writes what is finished if it is much, and gives way if the slice is over."""

@@ -127,6 +127,6 @@ async def test_no_sub_is_kept_where_transactions_have_one_change(opened: Opened)
 @pytest.mark.parametrize("length", [0, 1, 7, 100, 1 << 16, (1 << 20) + 1])
 def test_hashes_are_put_together_as_if_they_were_made_in_one_go(length: int) -> None:
     first, second = random.Random(1).randbytes(10), random.Random(length).randbytes(length)
-    crc32c = hashing._Crc32c(first)
+    crc32c = hashing.Crc32c(first)
     crc32c.append(google_crc32c.value(second), length)
     assert crc32c.value == google_crc32c.value(first + second)

@@ -76,7 +76,7 @@ def events(client: Client, oldest: int) -> object:
 
 def revisions(client: Client, _: int) -> object:
     hashed = client.hash_kv()
-    return client.revision(), hashed.compact_revision
+    return client.revision(), hashed.compact_revision, hashed.hash
 
 
 @pytest.mark.parametrize("what", [keys, leases, events, revisions])

@@ -23,6 +23,7 @@ class View:
     `source` is where it is read. With `reopen` that is another snapshot from time to time, in which `newest` is the
     newest revision. `work` is what the reading is part of. `room` is for how many bytes of answers there still is, and
     `pieces` are those that the answers so far consist of. `large` is what a tenant's large answers take turns by.
+    `fixed` are the newest and the compacted revision where they do not change, and are not stored.
     """
 
     source: Source
@@ -34,6 +35,7 @@ class View:
     room: int = EVERYTHING
     pieces: int = 0
     large: asyncio.Lock | None = None
+    fixed: tuple[int, int] | None = None
     newest: int = field(init=False)
     _renewal: float = field(init=False, default=0.0)
     _made: int = field(init=False, default=0)
@@ -81,7 +83,7 @@ class View:
         if self.reopen is None:
             return
         self.source = self.reopen()
-        self.newest, self.compacted = await revisions_of(self.source, self.layout)
+        self.newest, self.compacted = self.fixed or await revisions_of(self.source, self.layout)
         self._renewal = time.perf_counter() + bounds.SNAPSHOT_SECONDS
         self.check(revision)
 
@@ -118,7 +120,9 @@ class View:
 
 
 @contextlib.asynccontextmanager
-async def lasting_view(store: Store, layout: Layout, work: Work) -> AsyncIterator[View]:
+async def lasting_view(
+    store: Store, layout: Layout, work: Work, fixed: tuple[int, int] | None = None
+) -> AsyncIterator[View]:
     """A view for a long read, which holds one snapshot at a time and none of them for long."""
     with contextlib.ExitStack() as held:
 
@@ -127,7 +131,8 @@ async def lasting_view(store: Store, layout: Layout, work: Work) -> AsyncIterato
             return held.enter_context(store.snapshot())
 
         source = reopen()
-        yield View(source, layout, *await revisions_of(source, layout), work, reopen)
+        revisions = fixed or await revisions_of(source, layout)
+        yield View(source, layout, *revisions, work, reopen, fixed=fixed)
 
 
 async def revisions_of(source: Source, layout: Layout) -> tuple[int, int]:

@@ -62,7 +62,7 @@ class DataDirectory:
             raise StoreUnavailable(f"cannot use {path}: {error.strerror}") from error
         if not is_taken:
             self.close()
-            raise DirectoryTaken(f"another process serves {path}")
+            raise DirectoryTaken(f"another process serves {path}{_holder(path)}")
         self._database = str(self.path / DATABASE)
         self._files: dict[str, tuple[int, int]] = {}
 
@@ -146,6 +146,17 @@ def _take(lock: int, worker: int, workers: int) -> bool:
     except (BlockingIOError, PermissionError):  # the error of a byte that is locked is one or the other
         return False
     return True
+
+
+def _holder(path: Path) -> str:
+    """The process that holds the lock of a directory, as far as the system tells."""
+    try:
+        inode = f":{(path / _LOCK).stat().st_ino}"
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return ""
+    holders = {lock[4] for lock in locks if lock[1] == "FLOCK" and lock[5].endswith(inode) and lock[4].isdecimal()}
+    return f" (process {', '.join(sorted(holders))})" if holders else ""
 
 
 def _identity(file: str) -> tuple[int, int]:
