@@ -97,7 +97,9 @@ def test_a_lease_expires_after_a_restart(restarts: Restarts) -> None:
     assert (event.type, event.kv.key) == (1, b"a")
 
 
-def test_a_lease_has_its_time_anew_after_a_kill(restarts: Restarts) -> None:
+def test_a_lease_has_its_time_anew_after_a_kill(restarts: Restarts, endpoint: Endpoint) -> None:
+    if endpoint.name == "fetch-fdb":
+        pytest.skip("others may serve: that nobody did is known six seconds later, and this is one")
     with restarts.running() as (server, client), client.watch() as watch:
         client.lease_grant(6, 77)
         watch.create(b"passed")
