@@ -22,7 +22,8 @@ from fetch.engine.served import ServedTime, these_workers
 from fetch.engine.tenants import Tenants
 from fetch.http import pages
 from fetch.http.answers import Page
-from fetch.http.application import Application
+from fetch.http.application import CROSS_ORIGIN, Application
+from fetch.http.gateway.gateway import Gateway
 from fetch.http.serving.listener import Listener
 from fetch.observation import event_loop
 from fetch.observation.engines import Observation
@@ -55,7 +56,7 @@ from fetch.tls.apart import keep_apart
 from fetch.tls.material import Files as TlsFiles
 from fetch.tls.material import MaterialError, files_of, peer_files_of
 from fetch.tls.rotation import Rotation, measure, rotating
-from fetch.transport import Service, peer_server_of, server_of
+from fetch.transport import Service, methods_of, peer_server_of, server_of
 
 _GRACE_SECONDS = 5.0
 _DEFAULT_QUOTA = 2 << 30
@@ -134,8 +135,13 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
         if settings.workers == 1:
             require_free(settings)
         well = pages.health(store.check, lambda: not streams.stopping, instruments)
-        application = Application({"/version": pages.version(VERSION, STORAGE_VERSION), **well}, cross_origin=True)
-        server = server_of(_services(settings, health, streams, members), links, settings, application, rotation)
+        methods = methods_of(_services(settings, health, streams, members), links)
+        application = Application(
+            {"/version": pages.version(VERSION, STORAGE_VERSION), **well},
+            cross_origin=True,
+            gateway=Gateway(methods, settings, CROSS_ORIGIN),
+        )
+        server = server_of(methods, settings, application, rotation)
         await _require_format(tenants)
         tenants.start()
         following = await follow_store(store, health)

@@ -64,6 +64,17 @@ class Server:
         await asyncio.gather(self._calls.stop(grace), self._requests.stop(grace))
 
 
+class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio's class is untyped
+    """Finds the handler of a call."""
+
+    def __init__(self, methods: Mapping[str, grpc.RpcMethodHandler]) -> None:
+        self._methods = methods
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """The handler; None where there is no such method."""
+        return self._methods.get(handler_call_details.method)
+
+
 class Service(Protocol):
     """A gRPC service: its full name, and its methods as handlers of raw bytes."""
 
@@ -73,14 +84,18 @@ class Service(Protocol):
         """The methods by their names."""
 
 
+def methods_of(services: Sequence[Service], links: Sequence[chain.Link]) -> dict[str, grpc.RpcMethodHandler]:
+    """The services' methods by their full names, each behind the request chain."""
+    named = (
+        (f"/{service.name}/{name}", handler) for service in services for name, handler in service.handlers().items()
+    )
+    return {method: chain.wrap(method, handler, links) for method, handler in named}
+
+
 def server_of(
-    services: Sequence[Service],
-    links: Sequence[chain.Link],
-    settings: Settings,
-    application: Application,
-    rotation: Rotation,
+    methods: Mapping[str, grpc.RpcMethodHandler], settings: Settings, application: Application, rotation: Rotation
 ) -> Server:
-    """A server of these services, each behind the request chain, that listens once it is started.
+    """A server of these methods that listens once it is started.
 
     The application answers every request that is not gRPC: beside gRPC where the transport can, unless there are URLs
     for HTTP alone, as in etcd. Ports with TLS are served with what `rotation` has, and takes later.
@@ -103,18 +118,7 @@ def server_of(
             *_keepalive(settings),
         ]
     )
-    server.add_generic_rpc_handlers(
-        [
-            grpc.method_handlers_generic_handler(
-                service.name,
-                {
-                    name: chain.wrap(f"/{service.name}/{name}", handler, links)
-                    for name, handler in service.handlers().items()
-                },
-            )
-            for service in services
-        ]
-    )
+    server.add_generic_rpc_handlers([_Methods(methods)])
     if hasattr(server, "set_http_application") and not settings.listen_client_http_urls:
         server.set_http_application(application)
     for url in settings.listen_client_urls:

@@ -12,32 +12,41 @@ from http import HTTPStatus
 from urllib.parse import parse_qs, quote
 
 from fetch.http.answers import FAILED, NOT_FOUND, Answer, Page, Request
+from fetch.http.asgi import Application as Asgi
 from fetch.http.asgi import Receive, Scope, Send, certificate_of
 
 CROSS_ORIGIN = (
-    ("Access-Control-Allow-Headers", "accept, content-type, authorization"),
-    ("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE"),
-    ("Access-Control-Allow-Origin", "*"),
+    (b"access-control-allow-headers", b"accept, content-type, authorization"),
+    (b"access-control-allow-methods", b"POST, GET, OPTIONS, PUT, DELETE"),
+    (b"access-control-allow-origin", b"*"),
 )
 """What etcd lets pages of other origins do by default. A browser sends no certificate for them."""
 
+_GATEWAY, _OLD_GATEWAY = "/v3/", "/v3beta/"
 _MOST_PARAMETERS = 100
 
 logger = logging.getLogger(__name__)
 
 
 class Application:
-    """Answers with pages."""
+    """Answers with pages, and has a gateway answer what is under `/v3/`."""
 
-    def __init__(self, pages: Mapping[str, Page], *, cross_origin: bool) -> None:
+    def __init__(self, pages: Mapping[str, Page], *, cross_origin: bool, gateway: Asgi | None = None) -> None:
         """`cross_origin`: whether pages of other origins may ask, as on etcd's client URLs, not on its metrics URLs."""
         self._pages = pages
         self._cross_origin = cross_origin
+        self._gateway = gateway
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's signature
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request. Other protocols of ASGI are not spoken."""
         if scope["type"] != "http":
             raise ValueError(f"{scope['type']} is not spoken")
+        if self._gateway is not None and scope["method"] != "OPTIONS" and _normal(scope["path"]) == scope["path"]:
+            if scope["path"].startswith(_OLD_GATEWAY):
+                scope = {**scope, "path": scope["path"].replace(_OLD_GATEWAY, _GATEWAY, 1)}
+            if scope["path"].startswith(_GATEWAY):
+                await self._gateway(scope, receive, send)
+                return
         await self._send(send, scope["method"], await self._answer(scope))
 
     async def _answer(self, scope: Scope) -> Answer:
@@ -46,6 +55,8 @@ class Application:
             return Answer(HTTPStatus.OK, b"", "")
         if (normal := _normal(path)) != path:
             return _redirect(method, normal, scope["query_string"])
+        if self._gateway is not None and f"{path}/" == _GATEWAY:
+            return _redirect(method, _GATEWAY, scope["query_string"])
         page = self._pages.get(path)
         if page is None:
             return NOT_FOUND
@@ -65,9 +76,8 @@ class Application:
         headers = [("Content-Length", str(len(answer.body))), *answer.headers]
         if answer.content_type:
             headers.append(("Content-Type", answer.content_type))
-        if self._cross_origin:
-            headers += CROSS_ORIGIN
         encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
+        encoded += CROSS_ORIGIN if self._cross_origin else ()
         await send({"type": "http.response.start", "status": answer.status.value, "headers": encoded})
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
 

@@ -13,11 +13,12 @@ from fetch.cli import main
 from fetch.config import Settings
 from fetch.engine.memory.engine import MemoryTenants
 from fetch.http.application import Application
+from fetch.http.gateway.gateway import Gateway
 from fetch.observation.instruments import Instruments
 from fetch.services.health import Health
 from fetch.services.streams import Streams
 from fetch.tls.material import files_of
-from fetch.transport import server_of
+from fetch.transport import methods_of, server_of
 
 _DEEPEST = 100_000
 """The engine walks transactions by recursion, which may be nested 10,000 deep."""
@@ -36,9 +37,10 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[_NeverLo
     instruments = Instruments(settings.metrics_tenants)
     links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, tenants, instruments)
     health, streams = Health(), Streams()
-    application = Application({}, cross_origin=True)
+    methods = methods_of(server._services(settings, health, streams), links)
+    application = Application({}, cross_origin=True, gateway=Gateway(methods, settings))
     rotation = server.rotation_of(files_of(settings), instruments)
-    serving = server_of(server._services(settings, health, streams), links, settings, application, rotation)
+    serving = server_of(methods, settings, application, rotation)
     await serving.start()
     try:
         yield _NeverLost()

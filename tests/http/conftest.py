@@ -1,6 +1,7 @@
 """etcd and fetch, as clients of HTTP see them."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,14 +22,27 @@ def fetch_http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FetchWeb]:
 
 
 @pytest.fixture
+def fetch_http_to_stop(tmp_path: Path) -> Iterator[FetchWeb]:
+    """A daemon for one test."""
+    with fetch_web(Fetch("embedded"), tmp_path) as served:
+        yield served
+
+
+@pytest.fixture
 def fetch_tenant(fetch_http: FetchWeb) -> Web:
     """fetch, as a tenant that nobody has been."""
     return fetch_http.new_tenant()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def fetch_http_alone(fetch_http: FetchWeb) -> Web:
+    """fetch, as a tenant that nobody has been before the module's tests."""
+    return fetch_http.new_tenant()
+
+
+@pytest.fixture(scope="module")
 def etcd_http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    """One etcd for all tests."""
+    """An etcd for the module's tests."""
     found = find_etcd()
     if isinstance(found, Missing):
         pytest.skip(found.reason)

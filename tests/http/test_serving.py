@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from h2.events import ConnectionTerminated, ResponseReceived, StreamReset
 
+from fetch.http import pace
 from fetch.http.asgi import Receive, Scope, Send, certificate_of
-from fetch.http.serving import bounds, http1, http2, listener
+from fetch.http.serving import http1, http2, listener
 from fetch.http.serving.listener import PROTOCOLS, Listener
 from fetch.tls import certificates
 from fetch.tls.contexts import server_context
@@ -244,7 +245,7 @@ async def test_more_requests_at_once_than_are_allowed_end_the_connection(monkeyp
     ids=["data", "ping", "window", "settings"],
 )
 async def test_many_small_frames_do_not_keep_others_waiting(frames: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "_TURN_SECONDS", 0.0)  # all work is long then, and the slices are what counts
+    monkeypatch.setattr(pace, "_TURN_SECONDS", 0.0)  # all work is long then, and the slices are what counts
     turns = 0
 
     async def count() -> None:

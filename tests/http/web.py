@@ -101,6 +101,7 @@ class FetchWeb:
 
     server: FetchServer
     url: str
+    metrics_url: str
 
     def as_tenant(self, tenant: str) -> Web:
         """The URL as seen by a tenant."""
@@ -118,9 +119,10 @@ class FetchWeb:
 @contextmanager
 def fetch_web(endpoint: Fetch, directory: Path, flags: Sequence[str] = ()) -> Iterator[FetchWeb]:
     """A daemon with a URL for HTTP alone."""
-    url = f"https://127.0.0.1:{free_port()}"
-    with endpoint.start(directory, [f"--listen-client-http-urls={url}", *flags]) as server:
-        yield FetchWeb(server, url)
+    url, metrics_url = f"https://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
+    listening = [f"--listen-client-http-urls={url}", f"--listen-metrics-urls={metrics_url}"]
+    with endpoint.start(directory, [*listening, *flags]) as server:
+        yield FetchWeb(server, url, metrics_url)
 
 
 @contextmanager

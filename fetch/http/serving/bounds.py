@@ -1,7 +1,4 @@
-"""What one client may take of the server: bytes, seconds, and turns of the event loop."""
-
-import asyncio
-import time
+"""What one client may take of the server."""
 
 HEAD_BYTES = 64 << 10
 """The largest head of a request. Go's is 1 MiB."""
@@ -23,20 +20,3 @@ CONNECTIONS_OF_A_CLIENT = 512
 UNREAD_BYTES = 1 << 20
 """How much of a request is passed over that has been answered before it was whole, so that the answer is read."""
 UNREAD_SECONDS = 2.0
-
-_TURN_SECONDS = 0.001
-
-
-class Pace:
-    """Lets others go first, once a millisecond has been worked since they could."""
-
-    __slots__ = ("_since",)
-
-    def __init__(self) -> None:
-        self._since = time.perf_counter()
-
-    async def keep(self) -> None:
-        """To be awaited after each small piece of work."""
-        if time.perf_counter() - self._since > _TURN_SECONDS:
-            await asyncio.sleep(0)
-            self._since = time.perf_counter()

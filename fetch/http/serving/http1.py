@@ -10,6 +10,7 @@ from typing import Any
 import h11
 
 from fetch.http.asgi import Application, Message
+from fetch.http.pace import Pace
 from fetch.http.serving.bounds import (
     HEAD_BYTES,
     HEAD_SECONDS,
@@ -17,7 +18,6 @@ from fetch.http.serving.bounds import (
     READ_BYTES,
     UNREAD_BYTES,
     UNREAD_SECONDS,
-    Pace,
 )
 from fetch.http.serving.peer import Peer, date
 

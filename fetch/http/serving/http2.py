@@ -27,7 +27,8 @@ from h2.exceptions import H2Error
 from h2.settings import SettingCodes
 
 from fetch.http.asgi import Application, Message, Scope
-from fetch.http.serving.bounds import HEAD_BYTES, IDLE_SECONDS, READ_BYTES, RESETS, STREAMS, WINDOW_BYTES, Pace
+from fetch.http.pace import Pace
+from fetch.http.serving.bounds import HEAD_BYTES, IDLE_SECONDS, READ_BYTES, RESETS, STREAMS, WINDOW_BYTES
 from fetch.http.serving.peer import Peer, date
 
 _GONE: Message = {"type": "http.disconnect"}
