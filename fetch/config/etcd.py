@@ -124,13 +124,7 @@ IDLE: Mapping[str, tuple[str, ...]] = {
         "auth-token-ttl",
         "bcrypt-cost",
     ),
-    "there is no gateway from HTTP to gRPC": (
-        "client-cert-file",
-        "client-key-file",
-        "cors",
-        "enable-grpc-gateway",
-        "host-whitelist",
-    ),
+    "the gateway from HTTP is in the daemon itself, and is no client of it": ("client-cert-file", "client-key-file"),
     "no certificates are made at start (`fetch certs` makes some)": ("self-signed-cert-validity",),
     "the transports have their own for this": (
         "socket-reuse-address",
@@ -165,6 +159,9 @@ HELD: Mapping[str, Held] = {
     "client-cert-auth": Held(
         ("true", "t", "1"), "https:// listeners always require a client's certificate: it names the tenant"
     ),
+    "cors": Held(("", "*"), "pages of any origin may ask, for which a browser sends no certificate"),
+    "enable-grpc-gateway": Held(("true", "t", "1"), "where HTTP is served, the gateway is: it may do what gRPC may"),
+    "host-whitelist": Held(("", "*"), "whatever Host a request names, it is answered: let http:// be out of reach"),
     "auto-tls": Held(("false", "f", "0"), "no certificates are made at start: `fetch certs` makes some to try"),
     "client-cert-allowed-hostname": Held(("",), "--tenants says who may come in"),
     "peer-client-cert-auth": Held(("true", "t", "1"), "daemons always require each other's certificates"),

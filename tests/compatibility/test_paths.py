@@ -27,16 +27,17 @@ def answers(url: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory):
-    """The metrics listener of a fetch."""
-    listened = f"http://127.0.0.1:{free_port()}"
-    with Fetch("embedded").start(tmp_path_factory.mktemp("fetch"), [f"--listen-metrics-urls={listened}"]):
-        yield listened
+def urls(tmp_path_factory: pytest.TempPathFactory):
+    """Where a fetch serves HTTP: to clients, and metrics."""
+    clients, metrics = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    flags = [f"--listen-client-http-urls={clients}", "--anonymous-tenant=nobody", f"--listen-metrics-urls={metrics}"]
+    with Fetch("embedded").start(tmp_path_factory.mktemp("fetch"), flags):
+        yield clients, metrics
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_a_path_answers_as_its_row_says(url: str, row: Row) -> None:
-    assert answers(url + row.name) == (row.state != page.NOT_SERVED)
+def test_a_path_answers_as_its_row_says(urls: tuple[str, str], row: Row) -> None:
+    assert any(answers(url + row.name) for url in urls) == (row.state != page.NOT_SERVED)
 
 
 def test_each_is_a_path_of_a_real_etcd(tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 As Go's `encoding/json` finds a value in a text and `protojson` reads it (`encoding/protojson/decode.go`), unknown
 fields passed over; errors in their words. The text is read once, in pieces that end when a slice of time is over; how
 deep values lie within each other plays no part in what that costs.
+
+One file, since where the text is read, what is open there, what is written and what was refused are one state.
 """
 
-import binascii
 import json
-import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from google.protobuf.descriptor import Descriptor
 
 from fetch.engine.records import varint
 from fetch.http.gateway.fields import Field, Fields, Kind, fields_of
+from fetch.http.gateway.scalars import BOUNDS, bytes_of, number_of
 from fetch.http.gateway.syntax import (
     DEEPEST,
     ESCAPES,
@@ -36,15 +37,6 @@ _TOKENS_AT_ONCE = 32
 _PARTS_AT_ONCE = 2048
 _SHOWN = 4096
 """How much of a value that is refused is shown. Go shows all of it."""
-_URL_SAFE = bytes.maketrans(b"-_", b"+/")
-_BOUNDS = {
-    Kind.INT64: (-(1 << 63), (1 << 63) - 1),
-    Kind.UINT64: (0, (1 << 64) - 1),
-    Kind.UINT32: (0, (1 << 32) - 1),
-    Kind.ENUM: (-(1 << 31), (1 << 31) - 1),
-}
-_NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
-_MOST_DIGITS = 40
 
 
 class NoMessage(Exception):  # noqa: N818  a request's, and not ours
@@ -258,7 +250,7 @@ class _Reader:
         raw = self._text[start : self._at].decode()
         if found.kind is Kind.BOOL and raw in ("true", "false"):
             self._put_number(found, int(raw == "true"))
-        elif found.kind in _BOUNDS and (number := _number_of(raw, found.kind)) is not None:
+        elif found.kind in BOUNDS and (number := number_of(raw, found.kind)) is not None:
             self._put_number(found, number)
         else:
             self._refuse_value(start, found)
@@ -279,45 +271,22 @@ class _Reader:
             # a name that there is not is passed over, as an unknown field is
             if (number := found.numbers.get(text)) is not None:
                 self._put_number(found, number)
-        elif found.kind in _BOUNDS and (number := _number_of(text, found.kind)) is not None:
+        elif found.kind in BOUNDS and (number := number_of(text, found.kind)) is not None:
             self._put_number(found, number)
         else:
             self._refuse_value(start, found)
 
     def _take_bytes(self, found: Field, start: int, raw: bytes) -> Generator[None, None, None]:
-        """Base64 with either alphabet, padded or not."""
         if b"\\" in raw or not raw.isascii():
             text = self._decoded(raw, start)
             if text is None:
                 return
             raw = text.encode()
-        is_url_safe = b"-" in raw or b"_" in raw
-        if is_url_safe and (b"+" in raw or b"/" in raw):
+        value = yield from bytes_of(raw, self._is_spent)
+        if value is None:
             self._refuse_value(start, found)
-            return
-        if len(raw) % 4:
-            if b"=" in raw:
-                self._refuse_value(start, found)
-                return
-            raw += b"=" * (-len(raw) % 4)
-        if b"\n" in raw or b"\r" in raw:
-            raw = raw.replace(b"\n", b"").replace(b"\r", b"")
-        parts: list[bytes] = []
-        for at in range(0, len(raw), PIECE):
-            piece = raw[at : at + PIECE]
-            try:
-                parts.append(
-                    binascii.a2b_base64(piece.translate(_URL_SAFE) if is_url_safe else piece, strict_mode=True)
-                )
-            except binascii.Error:
-                self._refuse_value(start, found)
-                return
-            if b"=" in piece and at + PIECE < len(raw):
-                self._refuse_value(start, found)
-                return
-            if self._is_spent():
-                yield
-        self._put(found, b"".join(parts))
+        else:
+            self._put(found, value)
 
     def _scalar_of(self, target: Any, start: int) -> Field | None:
         """The field that a scalar is for; None, and the value refused, where that is none."""
@@ -403,32 +372,3 @@ class _Reader:
         if self._text[start : start + 1] in (b"{", b"["):
             return chr(self._text[start])
         return self._raw(start, min(self._at, start + _SHOWN))
-
-
-def _number_of(raw: str, kind: Kind) -> int | None:
-    """The whole number that this is, however it is written; None where it is none of its kind."""
-    matched = _NUMBER.fullmatch(raw) if len(raw) < PIECE else None
-    if matched is None:
-        return None
-    sign, whole, part, exponent = matched.groups()
-    digits, shift = whole + (part or ""), -len(part or "")
-    if exponent:
-        if len(exponent) > _MOST_DIGITS:
-            return None
-        shift += int(exponent)
-    stripped = digits.lstrip("0")
-    if not stripped:
-        return 0
-    if shift < 0:
-        if stripped[shift:].strip("0") or len(stripped) <= -shift:
-            return None
-        stripped = stripped[:shift]
-    elif shift > _MOST_DIGITS:
-        return None
-    else:
-        stripped += "0" * shift
-    if len(stripped) > _MOST_DIGITS:
-        return None
-    number = int(sign + stripped)
-    least, most = _BOUNDS[kind]
-    return number if least <= number <= most else None
