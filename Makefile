@@ -12,7 +12,7 @@ LOCKED := $(addprefix --constraint ,$(wildcard constraints.txt))
 # what fetch-etcd was called before: its entry points beside the new ones would be two interceptors of each name
 UNINSTALL_OLD := $(BIN)/pip uninstall --quiet --yes fetch 2>/dev/null || true
 
-.PHONY: run test test-kube simulate peers bench certs observe lock wheels clean
+.PHONY: run test test-kube simulate peers bench certs observe docs lock wheels clean
 
 run: $(VENV)/installed $(VENV)/transport certs
 	$(BIN)/fetch serve --cert-file certs/server.crt --key-file certs/server.key --trusted-ca-file certs/ca.crt --data-dir data
@@ -31,6 +31,12 @@ test-kube: $(VENV)/installed-test $(VENV)/transport
 # FoundationDB, daemons and clients in one process, with whatever may befall them: SEEDS of it, from SEED on
 simulate: $(VENV)/installed-test
 	@$(BIN)/python -m tests.simulation $(or $(SEED),0) $(or $(SEEDS),1000)
+
+# the documentation as a site, in dist/site; links and code in it are checked
+docs: $(VENV)/installed-test
+	@$(PIP) install $(LOCKED) --editable '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict && echo 'dist/site/index.html'
+	@$(BIN)/python -m pytest -q tests/docs
 
 # the real programs that tests and the benchmark use, as PEERS names them or all, built with Go outside of the tree
 peers:
@@ -72,7 +78,7 @@ $(VENV)/transport: $(RUST) | $(BIN)/pip
 
 # constraints.txt anew: the newest versions that pyproject.toml allows, for what runs fetch and what tests it
 lock: | $(BIN)/pip
-	@$(PIP) install --dry-run --ignore-installed --report $(VENV)/resolved.json '.[fdb,test]' './transport[test]'
+	@$(PIP) install --dry-run --ignore-installed --report $(VENV)/resolved.json '.[docs,fdb,test]' './transport[test]'
 	@$(BIN)/python -m tests.lock $(VENV)/resolved.json > $(VENV)/constraints.txt && mv $(VENV)/constraints.txt constraints.txt
 
 wheels: | $(BIN)/pip
