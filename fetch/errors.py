@@ -208,6 +208,20 @@ class Corrupt(EtcdError):
     text = "etcdserver: corrupt cluster"
 
 
+class TenantClosed(EtcdError):
+    """The tenant is not served. Its own rows say so, in the transaction of whoever closed it: no daemon knows later."""
+
+    code = _Code.PERMISSION_DENIED
+
+
+class TenantDisabled(TenantClosed):
+    text = "etcdserver: permission denied: the tenant is disabled"
+
+
+class TenantDeleted(TenantClosed):
+    text = "etcdserver: permission denied: the tenant is deleted"
+
+
 class Refused(EtcdError):
     """A refusal in words of its own: what fetch does not serve, or a request that cannot be understood."""
 

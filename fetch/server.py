@@ -1,4 +1,7 @@
-"""What starts, in what order, and how it stops."""
+"""What starts, in what order, and how it stops.
+
+One file, since it is one order: each thing is made of what was made before it.
+"""
 
 import asyncio
 import contextlib
@@ -52,6 +55,10 @@ from fetch.services.watch import Watch
 from fetch.stores.embedded.store import LmdbStore
 from fetch.stores.foundationdb.store import FoundationDBStore
 from fetch.stores.protocol import Store, StoreLost, StoreUnavailable
+from fetch.tenants.clearing import Clearing
+from fetch.tenants.following import Following
+from fetch.tenants.register import Register
+from fetch.tenants.upkeep import Upkeep
 from fetch.tls.apart import keep_apart
 from fetch.tls.material import Files as TlsFiles
 from fetch.tls.material import MaterialError, files_of, peer_files_of
@@ -128,6 +135,8 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
     tenants = _tenants(settings, store, chain.compose(inner, apply), observation, served, writers)
     if members is not None:
         tenants.member_id = members.own.id
+    register = _register(settings, store, tenants)
+    upkeep = Upkeep(Following(store, register, tenants), Clearing(store, register, served), observation.failed)
     try:
         engines = tenants if writers is None else SharedTenants(tenants, writers, traces=is_tracing())
         links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, engines, instruments, rotation)
@@ -144,6 +153,7 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
         server = server_of(methods, settings, application, rotation)
         await _require_format(tenants)
         tenants.start()
+        upkeep.start()
         following = await follow_store(store, health)
         leave = await _among_daemons(settings, tenants, members, writers, observation, rotation=of_peers)
         await server.start()
@@ -157,6 +167,7 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
             streams.stop()
             await asyncio.gather(server.stop(_GRACE_SECONDS), leave())
     finally:
+        await upkeep.close()
         await tenants.close()
         await store.close()
         await telemetry.close()
@@ -334,6 +345,19 @@ async def _among_daemons(
 
 async def _nothing() -> None:
     """There are no others to leave."""
+
+
+def _register(settings: Settings, store: Store, tenants: Tenants) -> Register:
+    """The register of tenants, which from now on decides who is served."""
+    register = Register(
+        store,
+        tenants.served,
+        settings.admin_principals,
+        settings.tenants,
+        makes_unknown=settings.unknown_tenants == "create",
+    )
+    tenants.admit = register.admit
+    return register
 
 
 def _allowed(settings: Settings) -> frozenset[str] | None:

@@ -7,12 +7,16 @@ On an http:// listener there is no certificate, and the configured anonymous ten
 A principal of `--admin-principals` is an administrator, as `call.administrator` tells. It has a keyspace as tenants
 have, and looks after them by the services that ask for an administrator.
 
+A tenant that is disabled or deleted is refused with PERMISSION_DENIED, and its open streams end so.
+
 A connection's rights end with its certificate: when it expires, is revoked, or when its authority is not trusted any
 more. From then on its calls are refused with UNAVAILABLE, its streams end so, and it is closed, so that clients connect
 anew and TLS looks at the certificate that they have then.
 
-Settings: none. `--principal` says what names the tenant, `--tenants` which there may be, `--anonymous-tenant` who is on
-http:// listeners, and `--admin-principals` who are administrators.
+`--principal` says what names the tenant, `--tenants` and `--unknown-tenants` which there may be, `--anonymous-tenant`
+who is on http:// listeners, `--admin-principals` who are administrators.
+
+Settings: none.
 """
 
 import asyncio
@@ -27,6 +31,7 @@ from opentelemetry import metrics
 
 from fetch import errors
 from fetch.chain import Call, Proceed, Setup
+from fetch.chain.serving import Serving
 from fetch.engine.protocol import StorageEngine, UnknownTenant
 from fetch.tls.connections import Connections
 from fetch.tls.expiry import Expiry
@@ -56,6 +61,7 @@ class Authorization:
         self._now = now
         self._expiry = Expiry(now)
         self._connections = Connections()
+        self._serving = Serving(setup.tenants)
         self._trust = setup.trust
         self._reviewing: asyncio.Task[None] | None = None
         if self._trust is not None:
@@ -75,11 +81,12 @@ class Authorization:
             # should the certificate end while its tenant is opened, the call has still begun before
             call.tenant = self._tenants.get(principal.name) or await self._open(principal)
             call.administrator = principal.name in self._administrators
+        # nothing is awaited from here to where the call is noted: its tenant cannot end unnoticed
         if not call.response_streaming or principal.expires == math.inf:
-            return await proceed(call)
+            return await self._serving.serve(call, proceed)
         try:
             with self._expiry.until(principal.certificates, principal.expires):
-                return await proceed(call)
+                return await self._serving.serve(call, proceed)
         except errors.CertificateExpired:
             raise self._expired(call) from None
         except errors.CertificateRefused as refused:
@@ -120,9 +127,12 @@ class Authorization:
         if principal.refusal:
             raise self._refuse(principal.refusal)
         try:
-            return await self._tenants.open(principal.name)
+            return await self._serving.open(principal.name)
         except UnknownTenant as error:
             raise self._refuse("the principal is not a known tenant") from error
+        except errors.TenantClosed as error:
+            self._refused.add(1, {"reason": error.text.rpartition(": ")[2]})
+            raise
 
     def _refuse(self, reason: str) -> errors.EtcdError:
         self._refused.add(1, {"reason": reason.partition(":")[0]})

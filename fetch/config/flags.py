@@ -30,7 +30,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "cipher_suites",
     ),
     "connections": ("grpc_keepalive_min_time", "grpc_keepalive_interval", "grpc_keepalive_timeout"),
-    "tenants": ("principal", "tenants", "admin_principals", "anonymous_tenant"),
+    "tenants": ("principal", "tenants", "unknown_tenants", "admin_principals", "anonymous_tenant"),
     "storage": (
         "data_dir",
         "fdb_cluster_file",

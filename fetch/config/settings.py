@@ -111,6 +111,11 @@ class Settings:
     tenants: tuple[str, ...] | None = setting(
         None, "the only tenants there may be", NAMES, "any, each made at its first use"
     )
+    unknown_tenants: str = setting(
+        "create",
+        "a principal that is no tenant yet: let in, which makes it one, or left to an administrator",
+        one_of("create", "refuse"),
+    )
     admin_principals: tuple[str, ...] = setting(
         (), "the principals that look after tenants, and are let in whatever tenants there may be", NAMES, "nobody"
     )

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from fetch.engine.alarms import Alarms
-from fetch.engine.layout import Layout
+from fetch.engine.layout import Closed, Layout
 from fetch.engine.records import StoredEvent
 from fetch.engine.turns import Work
 from fetch.stores.transaction import Transaction
@@ -40,8 +40,8 @@ class Batch:
 
     `revision` is that of the write under evaluation once it has mutated something, else that of the last one.
     `deletes`, `txns` and `revoked` are counted for `Committed`. `caller` is the context that the write under evaluation
-    was called in. `work` is what everything long that is done
-    for the batch gives way by. `firsts` are the first events of each key at the running revision.
+    was called in. `work` is what everything long that is done for the batch gives way by. `closed` tells whether the
+    tenant is. `firsts` are the first events of each key at the running revision.
     """
 
     transaction: Transaction
@@ -63,6 +63,7 @@ class Batch:
     deletes: int = 0
     txns: int = 0
     revoked: int = 0
+    closed: Closed = Closed.NOT
 
     @property
     def sub(self) -> int:

@@ -77,15 +77,17 @@ class StoredEngine:
         served: ServedTime,
         failed: Failed,
         claim: Claim | None = None,
+        keyspace: str = "",
     ) -> None:
         """`quota` in bytes, 0 for none; `report` is told of batches, deliveries and leases, `granted` of each lease.
 
         `turns` are those that all tenants' long work takes, `served` is the time that leases run out by. `failed` is
-        told of each failure of what runs in the background; `claim` is for the writer.
+        told of each failure of what runs in the background; `claim` is for the writer. `keyspace` is what the store
+        calls the tenant, unless it is its name.
         """
         self.tenant = tenant
         self.member_id = alarms.MEMBER_ID
-        self.quota = quota
+        self.keyspace = keyspace or tenant
         self.turns = turns
         self.most_response_bytes = MOST_RESPONSE_BYTES
         self._store = store
@@ -112,6 +114,16 @@ class StoredEngine:
         self._compaction: asyncio.Task[None] | None = None
         self._step = compaction.STEP
         self._is_loading = False
+
+    @property
+    def quota(self) -> int:
+        """The bytes that may be stored; 0: no bound."""
+        return self._writer.quota
+
+    @quota.setter
+    def quota(self, quota: int) -> None:
+        """Holds from the next batch on."""
+        self._writer.quota = quota
 
     # keys
 
@@ -298,13 +310,14 @@ class StoredEngine:
     async def _clear(self) -> None:
         """Clears in steps; in smaller ones where the store does not commit one in time."""
         more = True
-        while more:
-            try:
-                more = await self._writer.submit(functools.partial(compaction.clear_step, most=self._step))
-            except errors.EtcdError:
-                self._step = max(1, self._step // 2)
-                raise
-            self._step = min(self._step + 1 + self._step // 16, compaction.STEP)
+        with contextlib.suppress(errors.TenantClosed):  # it goes on when the tenant is served again
+            while more:
+                try:
+                    more = await self._writer.submit(functools.partial(compaction.clear_step, most=self._step))
+                except errors.EtcdError:
+                    self._step = max(1, self._step // 2)
+                    raise
+                self._step = min(self._step + 1 + self._step // 16, compaction.STEP)
 
     # watches
 
@@ -326,7 +339,7 @@ class StoredEngine:
         """See `lease.grant`; with the revision at which it was served."""
 
         async def grant(batch: Batch) -> tuple[lease.Grant, int]:
-            return await lease.grant(batch, self.tenant, lease_id, ttl, self._served.latest()), batch.revision
+            return await lease.grant(batch, self.keyspace, lease_id, ttl, self._served.latest()), batch.revision
 
         granted, revision = await self._writer.submit(grant)
         self._granted(granted)
@@ -350,7 +363,7 @@ class StoredEngine:
     async def _store_renewals(self, leases: Sequence[int]) -> list[lease.Grant | None]:
         rows = [self._layout.lease(lease_id) for lease_id in leases]
         return await self._writer.submit(
-            lambda batch: lease.renew(batch, self.tenant, leases, self._served.latest()), rows
+            lambda batch: lease.renew(batch, self.keyspace, leases, self._served.latest()), rows
         )
 
     async def revoke_lease(self, lease_id: int) -> int:
@@ -359,7 +372,7 @@ class StoredEngine:
 
         async def revoke(batch: Batch, *, is_first: bool) -> tuple[bool, int]:
             now = self._served.latest()
-            return await lease.revoke(batch, self.tenant, lease_id, now, is_first=is_first), batch.revision
+            return await lease.revoke(batch, self.keyspace, lease_id, now, is_first=is_first), batch.revision
 
         is_done, revision = await self._writer.submit(functools.partial(revoke, is_first=True))
         while not is_done:
@@ -372,16 +385,20 @@ class StoredEngine:
         rows = [served_row(self._layout.shared), *(self._layout.lease(lease_id) for lease_id, _ in due)]
 
         async def expire(batch: Batch, most_keys: int, *, whole: bool) -> int:
-            return await lease.expire(batch, self.tenant, due, self._served, most_keys, whole=whole)
+            return await lease.expire(batch, self.keyspace, due, self._served, most_keys, whole=whole)
 
         most_keys = _MOST_KEYS_EXPIRED
         try:
-            return await self._writer.submit(functools.partial(expire, most_keys=most_keys, whole=True), rows)
+            return await self._writer.submit(
+                functools.partial(expire, most_keys=most_keys, whole=True), rows, unasked=True
+            )
         except errors.RequestTooLarge:
             while True:
                 most_keys //= 2
                 try:
-                    return await self._writer.submit(functools.partial(expire, most_keys=most_keys, whole=False), rows)
+                    return await self._writer.submit(
+                        functools.partial(expire, most_keys=most_keys, whole=False), rows, unasked=True
+                    )
                 except errors.RequestTooLarge:
                     if most_keys == 1:
                         raise
@@ -508,7 +525,7 @@ class StoredEngine:
         self._is_loading = True
         try:
             async with self.turns.work(self.tenant) as work:
-                yield Loader(self._store, self._layout, self.tenant, self._served, work, compacted)
+                yield Loader(self._store, self._layout, self.keyspace, self._served, work, compacted)
         finally:
             self._is_loading = False
         revision = await self.revision()
@@ -526,3 +543,8 @@ class StoredEngine:
             self._compaction.cancel()
         await self._writer.drain()
         await self.watches.close()
+
+    async def retire(self, error: type[errors.TenantClosed]) -> None:
+        """The same, once it serves no longer. Whoever still has it is refused: another may take its place."""
+        self._writer.refusal = error
+        await self.close()

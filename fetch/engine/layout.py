@@ -1,6 +1,7 @@
 """Where a tenant's data lies: every key that the engine stores is made here.
 
-    PREFIX r                        the last revision, 8 bytes; a mark (`LoadingMark`) while there is none to be served
+    PREFIX r                        the last revision, 8 bytes; one more where the tenant is closed (`Closed`); a mark
+                                    (`LoadingMark`) while there is none to be served
     PREFIX m NAME                   metadata: compacted, usage, alarms, retained (`retention`), writer (`writer`)
     PREFIX k KEY                    the current KeyValue, framed (see `records`)
     PREFIX h ESCAPED-KEY REVISION   sub, 4 bytes: the event of REVISION superseded a value of KEY
@@ -24,6 +25,7 @@ Revisions are 8 bytes and subs 4, big-endian, so that they sort as numbers. Expi
 
 import struct
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from fetch import errors
 
@@ -53,20 +55,51 @@ _MEMBERS = b"\x04"
 _MEMBERS_END = b"\x05"
 
 
-def pack_revision(revision: int) -> bytes:
-    """A revision as stored."""
-    return _REVISION.pack(revision)
+class Closed(IntEnum):
+    """Whether a tenant is served. It stands with its last revision, which every read reads and every writing
+    transaction relies on: so whatever any daemon still has of a tenant, nothing is served from when this is committed.
+    """
+
+    NOT = 0
+    DISABLED = 1
+    DELETED = 2
+    """It may be brought back. Leases run out meanwhile, as they do while it is disabled."""
+    CLEARED = 3
+    """What it had is cleared. Nobody writes to it any more; this stays, for a daemon that has slept through all."""
+
+    def error(self) -> errors.TenantClosed:
+        """What is answered to the tenant."""
+        return errors.TenantDisabled() if self is Closed.DISABLED else errors.TenantDeleted()
+
+
+def pack_revision(revision: int, closed: Closed = Closed.NOT) -> bytes:
+    """A tenant's last revision as stored."""
+    return _REVISION.pack(revision) + bytes((closed,)) if closed else _REVISION.pack(revision)
 
 
 def unpack_revision(stored: bytes | None, default: int) -> int:
     """A revision from its stored form; the default when nothing is stored.
 
+    :raises TenantClosed: PERMISSION_DENIED, it is the last one of a tenant that is closed
     :raises Loading: UNAVAILABLE, a mark is stored in its place
     """
-    try:
-        return default if stored is None else int(_REVISION.unpack(stored)[0])
-    except struct.error:
-        raise errors.Loading from None
+    if stored is None:
+        return default
+    if len(stored) == _REVISION.size:
+        return int(_REVISION.unpack(stored)[0])
+    raise unpack_last_revision(stored)[1].error()
+
+
+def unpack_last_revision(stored: bytes | None) -> tuple[int, Closed]:
+    """A tenant's last revision from its stored form, and whether the tenant is closed.
+
+    :raises Loading: UNAVAILABLE, a mark is stored in its place
+    """
+    if stored is None:
+        return FIRST_REVISION, Closed.NOT
+    if LoadingMark.unpack(stored) is not None:
+        raise errors.Loading
+    return int(_REVISION.unpack_from(stored)[0]), Closed(stored[-1] if len(stored) > _REVISION.size else 0)
 
 
 @dataclass(frozen=True, slots=True)

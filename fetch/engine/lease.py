@@ -103,7 +103,7 @@ async def read_grants(source: Source, layout: Layout, leases: Sequence[int]) -> 
     return [None if grant is None or grant.is_ending else grant for grant in found]
 
 
-async def grant(batch: Batch, tenant: str, lease: int, ttl: int, now: int) -> Grant:
+async def grant(batch: Batch, keyspace: str, lease: int, ttl: int, now: int) -> Grant:
     """Grants a lease of `ttl` seconds from `now` on; its ID is chosen here when `lease` is 0.
 
     :raises LeaseTTLTooLarge: :raises LeaseExists: :raises NoSpace:
@@ -114,10 +114,10 @@ async def grant(batch: Batch, tenant: str, lease: int, ttl: int, now: int) -> Gr
     lease = lease or secrets.randbits(63) or 1
     if await batch.transaction.get(batch.layout.lease(lease)) is not None:
         raise errors.LeaseExists
-    return _store(batch, tenant, lease, max(ttl, SHORTEST_TTL), now)
+    return _store(batch, keyspace, lease, max(ttl, SHORTEST_TTL), now)
 
 
-async def renew(batch: Batch, tenant: str, leases: Sequence[int], now: int) -> list[Grant | None]:
+async def renew(batch: Batch, keyspace: str, leases: Sequence[int], now: int) -> list[Grant | None]:
     """Starts the times to live of leases anew; None for each that there is not.
 
     One that is past its expiry but still there is renewed: that its renewal has waited, or its expiry has, is not its
@@ -127,13 +127,13 @@ async def renew(batch: Batch, tenant: str, leases: Sequence[int], now: int) -> l
     for granted in await read_grants(batch.transaction, batch.layout, leases):
         if granted is not None and not granted.is_renewed(now):
             batch.transaction.clear(batch.layout.expiry(granted.expires, granted.lease))
-            renewed.append(_store(batch, tenant, granted.lease, granted.ttl, now))
+            renewed.append(_store(batch, keyspace, granted.lease, granted.ttl, now))
         else:
             renewed.append(granted)
     return renewed
 
 
-async def revoke(batch: Batch, tenant: str, lease: int, now: int, *, is_first: bool = True) -> bool:
+async def revoke(batch: Batch, keyspace: str, lease: int, now: int, *, is_first: bool = True) -> bool:
     """Ends a lease and deletes its keys, at one revision; whether all of them, or as many as the store commits at once.
 
     In the latter case it is gone for whoever asks for it, and the next call, not the first, goes on; or whoever expires
@@ -145,20 +145,20 @@ async def revoke(batch: Batch, tenant: str, lease: int, now: int, *, is_first: b
     granted = None if stored is None else Grant.unpack(lease, stored)
     if is_first and (granted is None or granted.is_ending):
         raise errors.LeaseNotFound
-    return granted is None or await _end(batch, tenant, granted, now)
+    return granted is None or await _end(batch, keyspace, granted, now)
 
 
-async def _end(batch: Batch, tenant: str, granted: Grant, now: int) -> bool:
+async def _end(batch: Batch, keyspace: str, granted: Grant, now: int) -> bool:
     if await _delete_keys(batch, granted.lease):
         _remove(batch, granted)
         batch.revoked += 1
         return True
-    _queue(batch, tenant, granted, Grant(granted.lease, 0, min(granted.expires, now)))
+    _queue(batch, keyspace, granted, Grant(granted.lease, 0, min(granted.expires, now)))
     return False
 
 
 async def expire(
-    batch: Batch, tenant: str, due: Sequence[Due], served: ServedTime, most_keys: int, *, whole: bool = True
+    batch: Batch, keyspace: str, due: Sequence[Due], served: ServedTime, most_keys: int, *, whole: bool = True
 ) -> int:
     """Revokes leases that are due, as many as have `most_keys` keys together; how many it is done with.
 
@@ -180,7 +180,7 @@ async def expire(
             batch.transaction.clear(batch.layout.expiry(queued, lease))
             keys += 1
         elif (ends := granted.ends(since)) > now:
-            _queue(batch, tenant, granted, Grant(lease, granted.ttl, ends))
+            _queue(batch, keyspace, granted, Grant(lease, granted.ttl, ends))
             keys += 1
         else:
             attached = await _count(batch, lease, most_keys + 1)
@@ -189,9 +189,9 @@ async def expire(
             keys += 1 + attached
             if (granted.is_ending or not whole) and attached > most_keys:
                 await _delete_keys(batch, lease, most_keys)
-                _queue(batch, tenant, granted, Grant(lease, 0, granted.expires))
+                _queue(batch, keyspace, granted, Grant(lease, 0, granted.expires))
                 break
-            if not await _end(batch, tenant, granted, granted.expires):
+            if not await _end(batch, keyspace, granted, granted.expires):
                 break
         done += 1
         if keys >= most_keys:
@@ -261,15 +261,15 @@ def _remove(batch: Batch, granted: Grant) -> None:
     batch.transaction.clear(batch.layout.expiry(granted.expires, granted.lease))
 
 
-def _store(batch: Batch, tenant: str, lease: int, ttl: int, now: int) -> Grant:
+def _store(batch: Batch, keyspace: str, lease: int, ttl: int, now: int) -> Grant:
     granted = Grant(lease, ttl, now + ttl * _SECOND + slack(ttl))
     batch.transaction.set(batch.layout.lease(lease), granted.pack())
-    batch.transaction.set(batch.layout.expiry(granted.expires, lease), tenant.encode())
+    batch.transaction.set(batch.layout.expiry(granted.expires, lease), keyspace.encode())
     return granted
 
 
-def _queue(batch: Batch, tenant: str, before: Grant, after: Grant) -> None:
+def _queue(batch: Batch, keyspace: str, before: Grant, after: Grant) -> None:
     """Changes a grant, and with it its place in the queue."""
     _remove(batch, before)
     batch.transaction.set(batch.layout.lease(after.lease), after.pack())
-    batch.transaction.set(batch.layout.expiry(after.expires, after.lease), tenant.encode())
+    batch.transaction.set(batch.layout.expiry(after.expires, after.lease), keyspace.encode())

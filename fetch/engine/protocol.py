@@ -17,6 +17,8 @@ What holds for all operations:
 
 A *frame* is a KeyValue serialized and framed as field 2, which it is of a RangeResponse (`records`): answers are made
 of frames as they are. Events that watches take are framed likewise, as field 11 of a WatchResponse.
+
+One file, since it is one promise, to be read as a whole.
 """
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -27,6 +29,7 @@ from fetch.api.rpc_pb2 import DeleteRangeRequest, DeleteRangeResponse, PutReques
 from fetch.engine.alarms import Alarms
 from fetch.engine.answers import Answer, Found
 from fetch.engine.turns import Turns, Work
+from fetch.errors import EtcdError
 
 MESSAGE_BYTES = 256 << 10
 """What is taken of a watch in one go unless the caller sets another limit."""
@@ -330,7 +333,11 @@ class StorageEngine(Protocol):
 
 
 class UnknownTenant(Exception):
-    """The configuration lists the tenants, and this is none of them."""
+    """There may be only certain tenants, and this is none of them."""
+
+
+Ended = Callable[[StorageEngine, type[EtcdError]], None]
+"""Is told of an engine that serves its tenant no longer, and of what its calls are to be answered. Does not wait."""
 
 
 class Tenants(Protocol):
@@ -342,6 +349,9 @@ class Tenants(Protocol):
     async def open(self, name: str) -> StorageEngine:
         """The engine of a tenant.
 
-        :raises UnknownTenant: it is not among the tenants that the configuration lists
+        :raises UnknownTenant: it is not among those that there may be :raises TenantClosed: it is not served
         :raises StoreUnavailable: its directory cannot be opened now
         """
+
+    def when_ended(self, ended: Ended) -> None:
+        """Has someone told of each engine that serves no longer: tenants can be taken away while they are served."""

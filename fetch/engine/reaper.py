@@ -175,6 +175,8 @@ class Reaper:
             logger.warning("leases of %s cannot be expired now; trying again: %s", tenant, error or "takes too long")
             self._fail(tenant)
             self._failed(TASK)
+        except errors.TenantClosed:
+            self._fail(tenant)  # it is being cleared, its leases first
         except asyncio.CancelledError as error:
             if is_cancelled():
                 raise

@@ -175,6 +175,8 @@ async def _look(engine: Engine, retention: Retention, failed: Failed) -> None:
             revision = await engine.compact_by(retention)
     except errors.Compacted:
         return  # its clients compact it themselves, and came first
+    except errors.TenantClosed:
+        return  # it is about to be open no longer
     except Exception as error:  # noqa: BLE001  whatever it is, it is this tenant's
         report(TASK, errors.TimedOut() if isinstance(error, TimeoutError) else error, failed, engine.tenant)
     else:

@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 from fetch import errors
 from fetch.engine import alarms
 from fetch.engine.batch import Batch, Committed, Mutate, pack_usage, unpack_usage
-from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, pack_revision, unpack_revision
+from fetch.engine.layout import NEVER, Closed, Layout, pack_revision, unpack_last_revision, unpack_revision
 from fetch.engine.records import StoredEvent
 from fetch.engine.turns import Work
 from fetch.stores.protocol import KeyTooLong, Store, StoreFull, StoreUnavailable, TransactionTooLarge
@@ -67,6 +67,7 @@ class _Waiting:
     size: int
     answer: "asyncio.Future[Any]"
     caller: contextvars.Context
+    unasked: bool
 
 
 class Writer:
@@ -89,7 +90,7 @@ class Writer:
         """
         self._store = store
         self._layout = layout
-        self._quota = quota
+        self.quota = quota
         self._mutate = mutate
         self._publish = publish
         self._committed = committed
@@ -97,16 +98,27 @@ class Writer:
         self._claim = claim
         self._waiting: list[_Waiting] = []
         self._running: asyncio.Task[None] | None = None
+        self.refusal: type[errors.EtcdError] | None = None  # of all writes that are still to come
 
-    async def submit(self, evaluate: Callable[[Batch], Awaitable[T]], keys: Sequence[bytes] = (), size: int = 0) -> T:
+    async def submit(
+        self,
+        evaluate: Callable[[Batch], Awaitable[T]],
+        keys: Sequence[bytes] = (),
+        size: int = 0,
+        *,
+        unasked: bool = False,
+    ) -> T:
         """Evaluates a write in the next batch, and returns its result when it is durable.
 
         `keys` are rows that it will read, which are fetched for the whole batch at once; `size` bounds a batch.
+        `unasked`: no client asked for it, so that it takes place in a tenant that is closed too, until that is cleared.
 
-        :raises EtcdError: what the evaluation raised; nothing of the write took place
+        :raises TenantClosed: :raises EtcdError: what the evaluation raised; nothing of the write took place
         """
+        if self.refusal is not None:
+            raise self.refusal
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(evaluate, keys, size, answer, contextvars.copy_context()))
+        self._waiting.append(_Waiting(evaluate, keys, size, answer, contextvars.copy_context(), unasked))
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         return await answer
@@ -260,14 +272,14 @@ class Writer:
             if work.is_spent():
                 await work.give_way()
             await transaction.prefetch(rows[first : first + _ROWS_AT_ONCE])
-        revision = await transaction.get_for_update(layout.revision)
+        revision, closed = unpack_last_revision(await transaction.get_for_update(layout.revision))
         stored_bytes, keys = unpack_usage(await transaction.get(layout.usage))
         raised = alarms.unpack(await transaction.get(layout.alarms))
         return Batch(
             transaction,
             layout,
-            self._quota,
-            unpack_revision(revision, FIRST_REVISION),
+            self.quota,
+            revision,
             unpack_revision(await transaction.get(layout.compacted), NEVER),
             stored_bytes,
             keys,
@@ -276,6 +288,7 @@ class Writer:
             self._mutate,
             group[0].caller,
             work,
+            closed=closed,
         )
 
 
@@ -288,6 +301,8 @@ def _carry_out(action: Callable[[], None], revision: int) -> None:
 
 async def _evaluate(batch: Batch, waiting: _Waiting) -> Any:
     """The result of one write of the batch, or the error that it met, with everything it had done undone."""
+    if batch.closed and (batch.closed is Closed.CLEARED or not waiting.unasked):
+        return batch.closed.error()
     transaction = batch.transaction
     mark = transaction.mark()
     before = batch.revision, batch.stored_bytes, batch.keys, len(batch.events), len(batch.after_commit)
@@ -321,7 +336,7 @@ def _finish(batch: Batch) -> bool:
     if not transaction.writes and not transaction.cleared:
         return False
     transaction.set(layout.usage, pack_usage(batch.stored_bytes, batch.keys))
-    transaction.set(layout.revision, pack_revision(batch.revision))
+    transaction.set(layout.revision, pack_revision(batch.revision, batch.closed))
     return True
 
 

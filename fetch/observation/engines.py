@@ -126,7 +126,7 @@ class Observation:
                 if engine.tenant not in self._usage or self._names.label(engine.tenant) != OTHER:
                     try:
                         status = await engine.status()
-                    except errors.Loading:
+                    except (errors.Loading, errors.TenantClosed):
                         continue
                     self._usage[engine.tenant] = _Usage(
                         status.stored_bytes, status.keys, status.revision, status.compacted

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from fetch.engine import background
 from fetch.engine.background import Failed
 from fetch.engine.engine import StoredEngine
+from fetch.engine.protocol import Ended, StorageEngine
 from fetch.engine.tenants import Tenants
+from fetch.errors import EtcdError
 from fetch.peers.channels import Channel, ChannelClosed, Connect
 from fetch.peers.claims import Writing
 from fetch.peers.engine import SharedEngine
@@ -93,6 +95,17 @@ class SharedTenants:
     async def open(self, name: str) -> SharedEngine:
         """See `Tenants`."""
         return self._of(await self._tenants.open(name))
+
+    def when_ended(self, ended: Ended) -> None:
+        """See `Tenants`."""
+
+        def told(engine: StorageEngine, error: type[EtcdError]) -> None:
+            shared = self._shared.get(engine.tenant)
+            if shared is not None and shared.stored is engine:
+                del self._shared[engine.tenant]
+                ended(shared, error)
+
+        self._tenants.when_ended(told)
 
     def _of(self, stored: StoredEngine) -> SharedEngine:
         shared = self._shared.get(stored.tenant)

@@ -38,7 +38,6 @@ class SharedEngine:
         self._traces = traces
         self.tenant = stored.tenant
         self.member_id = stored.member_id
-        self.quota = stored.quota
         self.turns = stored.turns
         # all that reads is as it is
         self.get_latest = stored.get_latest
@@ -56,6 +55,11 @@ class SharedEngine:
         self.hash_keys = stored.hash_keys
         self.read_contents = stored.read_contents
         self.loading = stored.loading
+
+    @property
+    def quota(self) -> int:
+        """See `StorageEngine`."""
+        return self.stored.quota
 
     async def create_if_absent(self, key: bytes, value: bytes, lease: int) -> Outcome:
         """See `StorageEngine`."""
@@ -158,7 +162,7 @@ class SharedEngine:
 
         :raises EtcdError: what the other engine raised :raises TimedOut: nobody knows whether it took place
         """
-        write.tenant = self.tenant
+        write.tenant = self.stored.keyspace
         if self._traces:
             carrier: dict[str, str] = {}
             propagate.inject(carrier)

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from opentelemetry import context, propagate
 
 from fetch.engine.protocol import UnknownTenant
-from fetch.engine.tenants import Tenants
+from fetch.engine.tenants import Tenants, name_of
+from fetch.errors import TenantClosed
 from fetch.peers import operations
 from fetch.peers.channels import Channel, ChannelClosed
 from fetch.peers.claims import Writing
@@ -95,14 +96,19 @@ class _Guest:
     async def _carry_out(self, write: Write, origin: int) -> None:
         if write.trace:
             context.attach(propagate.extract(dict(write.trace)))  # the task's own
+        name = name_of(write.tenant)
         try:
-            engine = self._tenants.get(write.tenant) or await self._tenants.open(write.tenant)
-        except (UnknownTenant, StoreUnavailable):
+            engine = self._tenants.get(name) or await self._tenants.open(name)
+            # one of the two daemons has not heard yet that the name is another keyspace now
+            declined = engine.keyspace != write.tenant
+        except (UnknownTenant, TenantClosed, StoreUnavailable):
+            declined = True
+        if declined:
             self._answer(Result(number=write.number, declined=True))
             return
-        writing = self._writing(write.tenant)
+        writing = self._writing(name)
         writing.count(origin)
-        self._tell(write.tenant, writing)
+        self._tell(name, writing)
         self._answer(await operations.carry_out(engine, write))
 
     def _tell(self, tenant: str, writing: Writing) -> None:

@@ -10,6 +10,7 @@ from fetch.process.start import StartError
 from fetch.stores.embedded.store import LmdbStore
 from fetch.stores.foundationdb.store import FoundationDBStore
 from fetch.stores.protocol import Store, StoreUnavailable
+from fetch.tenants.register import Register
 
 
 @contextlib.asynccontextmanager
@@ -25,6 +26,7 @@ async def tenants_of(data_dir: Path | None, cluster_file: Path | None) -> AsyncI
     except StoreUnavailable as error:
         raise StartError(str(error)) from error
     tenants = Tenants(store, 0, None, apply, lambda *_: None)
+    tenants.admit = Register(store, tenants.served).admit
     try:
         yield tenants
     finally:

@@ -60,6 +60,9 @@ class Store(Protocol):
     async def open_tenant(self, name: str) -> bytes:
         """The prefix of the tenant's keys, which is made when the name is new."""
 
+    async def find_tenant(self, name: str) -> bytes | None:
+        """The prefix of the tenant's keys, if it has ever been opened."""
+
     def snapshot(self) -> AbstractContextManager[Snapshot]:
         """The newest state. To be held briefly: stores keep what a snapshot sees, or let it expire.
 

@@ -57,3 +57,10 @@ def test_an_interceptors_page_names_the_settings_that_it_reads_as_they_are_writt
 def test_an_interceptors_page_says_in_which_table_its_settings_stand(name: str) -> None:
     page = (REFERENCE / f"{name}.md").read_text()
     assert ("\n- `" in page.partition("## Settings")[2]) == (f"`[interceptor.{name}]`" in page)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_an_interceptors_page_calls_a_setting_can_be_the_key_of_a_table(name: str) -> None:
+    settings = (REFERENCE / f"{name}.md").read_text().partition("## Settings")[2]
+    keys = [line.removeprefix("- ").partition(":")[0] for line in settings.splitlines() if line.startswith("- ")]
+    assert [key for key in keys if not re.fullmatch(r"`[a-z][a-z_]*`", key)] == []

@@ -6,6 +6,7 @@ import pytest
 
 from fetch import __version__, chain, cli
 from fetch.config import Settings
+from fetch.engine.memory.engine import MemoryTenants
 
 HTTP = {"listen_client_urls": ("http://127.0.0.1:2379",), "anonymous_tenant": "alpha"}
 
@@ -50,7 +51,7 @@ def test_a_wrong_setting_of_an_interceptor_is_an_error(name: str, table: dict[st
     names = ("authorization", "classification", name)
     settings = Settings(**HTTP, interceptors=names, interceptor_settings={name: table})
     with pytest.raises(chain.ChainError) as error:
-        chain.load(chain.REQUEST_GROUP, names, settings, tenants=object())  # type: ignore[arg-type]
+        chain.load(chain.REQUEST_GROUP, names, settings, tenants=MemoryTenants())
     assert str(error.value) == f"interceptor {name!r} cannot be made: {sentence}"
 
 

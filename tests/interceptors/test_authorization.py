@@ -12,6 +12,7 @@ from fetch import errors
 from fetch.chain import Call, Setup
 from fetch.config import Settings
 from fetch.engine.memory.engine import MemoryTenants
+from fetch.engine.protocol import Ended, StorageEngine
 from fetch.tls import certificates
 from interceptors import authorization as module
 from interceptors.authorization import Authorization
@@ -251,6 +252,85 @@ async def test_the_certificates_that_are_known_are_bounded(
     for number in range(7):
         await authorization.intercept(call(identity=identity_of(f"tenant-{number}")), answer)
     assert len(authorization._principals) == 3
+
+
+# what ends with the tenant
+
+
+class Taken(MemoryTenants):
+    """Tenants that can be taken away."""
+
+    def when_ended(self, ended: Ended) -> None:
+        self._ended = ended
+
+    def take(self, name: str, error: type[errors.TenantClosed]) -> None:
+        self._ended(self._engines.pop(name), error)
+
+
+@pytest.mark.parametrize("error", [errors.TenantDisabled, errors.TenantDeleted])
+@pytest.mark.parametrize("method", ["/etcdserverpb.Watch/Watch", "/v3lockpb.Lock/Lock"])
+async def test_what_waits_ends_with_its_tenant(error: type[errors.TenantClosed], method: str) -> None:
+    tenants, handler = Taken(), Waiting()
+    authorization = Authorization(Setup({}, SETTINGS, tenants))
+    opened = stream(EVERYTHING, method)
+    opened.response_streaming = "Watch" in method
+    watching = asyncio.create_task(authorization.intercept(opened, handler))
+    await handler.began.wait()
+    tenants.take("alpha", error)
+    with pytest.raises(error) as ended:
+        await watching
+    assert ended.value.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_what_waits_goes_on_when_another_tenant_ends() -> None:
+    tenants, handler = Taken(), Waiting()
+    authorization = Authorization(Setup({}, SETTINGS, tenants))
+    watching = asyncio.create_task(authorization.intercept(stream(EVERYTHING), handler))
+    await handler.began.wait()
+    await authorization.intercept(call(identity=identity_of("beta")), answer)
+    tenants.take("beta", errors.TenantDeleted)
+    await asyncio.sleep(0)
+    assert not watching.done()
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+
+async def test_nothing_is_kept_of_calls_that_have_ended() -> None:
+    tenants, handler = Taken(), Waiting()
+    authorization = Authorization(Setup({}, SETTINGS, tenants))
+    watching = asyncio.create_task(authorization.intercept(stream(EVERYTHING), handler))
+    await handler.began.wait()
+    assert len(authorization._serving) == 1
+    watching.cancel()
+    await asyncio.wait([watching])
+    assert len(authorization._serving) == 0
+
+
+async def test_a_tenant_that_ends_while_it_is_opened_is_opened_anew() -> None:
+    class Fleeting(Taken):
+        opened = 0
+
+        async def open(self, name: str) -> StorageEngine:
+            engine = await super().open(name)
+            self.opened += 1
+            if self.opened == 1:
+                self.take(name, errors.TenantDisabled)
+            return engine
+
+    tenants = Fleeting()
+    passed = await Authorization(Setup({}, SETTINGS, tenants)).intercept(call(identity=EVERYTHING), answer)
+    assert passed.tenant is tenants.get("alpha")
+    assert tenants.opened == 2
+
+
+async def test_a_tenant_that_is_closed_is_told_so() -> None:
+    class Closed(MemoryTenants):
+        async def open(self, name: str) -> StorageEngine:
+            raise errors.TenantDisabled
+
+    with pytest.raises(errors.TenantDisabled, match="permission denied: the tenant is disabled"):
+        await Authorization(Setup({}, SETTINGS, Closed())).intercept(call(identity=EVERYTHING), answer)
 
 
 # what ends with the certificate

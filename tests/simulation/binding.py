@@ -74,6 +74,11 @@ class SimulatedBinding:
             else:
                 return prefix
 
+    async def find_directory(self, path: Sequence[str]) -> bytes | None:
+        """See `Binding.find_directory`."""
+        [found] = await self.values(self.begin(), [DIRECTORIES + "/".join(path).encode()])
+        return found
+
     async def ready(self, future: "SimulatedFuture") -> None:
         """See `Binding.ready`."""
         await future.wait_until_ready()

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from fetch import chain
 from fetch.chain import Call, Link, Proceed, Setup
+from fetch.chain.serving import Serving
 from fetch.config import Settings
 from fetch.engine.mutations import apply
 from fetch.engine.protocol import Tenants as GivesEngines
@@ -33,6 +34,10 @@ from fetch.services.maintenance import Maintenance
 from fetch.services.streams import Streams
 from fetch.services.watch import Watch
 from fetch.stores.foundationdb.store import FoundationDBStore
+from fetch.tenants.clearing import Clearing
+from fetch.tenants.following import Following
+from fetch.tenants.register import Register
+from fetch.tenants.upkeep import Upkeep
 from interceptors.classification import Classification
 from tests.engine.engines import operation_chain
 from tests.simulation.binding import SimulatedBinding
@@ -123,7 +128,13 @@ class Daemon:
             for service in services
             for name, handler in service.handlers().items()
         }
+        self.register = Register(self.store, self.tenants.served)
+        self.tenants.admit = self.register.admit
+        following = Following(self.store, self.register, self.tenants, self.machine.monotonic)
+        clearing = Clearing(self.store, self.register, self.tenants.served, self.machine.monotonic)
+        self._upkeep = Upkeep(following, clearing, lambda _: None)
         self.tenants.start()
+        self._upkeep.start()
         if self.peers is not None:
             self.peers.start()
 
@@ -164,6 +175,7 @@ class Daemon:
         self._streams.stop()
         if self.peers is not None:
             await self.peers.leave()
+        await self._upkeep.close()
         await self.tenants.close()
         await self.store.close()
         self.kill()
@@ -342,8 +354,8 @@ class _Tenant:
     """Sets the call's tenant, as authorization does."""
 
     def __init__(self, tenants: GivesEngines) -> None:
-        self._tenants = tenants
+        self._serving = Serving(tenants)
 
     async def intercept(self, call: Call, proceed: Proceed) -> Any:
-        call.tenant = await self._tenants.open(call.context.tenant)
-        return await proceed(call)
+        call.tenant = await self._serving.open(call.context.tenant)
+        return await self._serving.serve(call, proceed)

@@ -10,6 +10,7 @@ from fetch.api.rpc_pb2 import RangeRequest, RangeResponse
 from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, unpack_revision
 from fetch.engine.retention import Retention
 from tests.simulation import clients, loop
+from tests.simulation.churn import Churn
 from tests.simulation.cluster import VERSIONS_PER_SECOND, Cluster, Faults
 from tests.simulation.daemon import CallError, Daemon, Machine, task_factory
 from tests.simulation.history import BrokenGuaranteeError, Watched, check
@@ -140,8 +141,11 @@ async def _run(chance: random.Random, retained: Retention | None) -> str:
     for tenant in tenants:
         tenant.loyal = chance.choice((0.0, 0.0, 0.8, 1.0))
     seconds = chance.uniform(3, 20)
+    churn = Churn("come-and-go", random.Random(chance.random()), world.serving) if chance.random() < 0.5 else None
     watching = [asyncio.create_task(_watch(tenant, seconds)) for tenant in tenants for _ in range(chance.randint(1, 4))]
     working = [clients.work(tenant, seconds) for tenant in tenants for _ in range(chance.randint(1, 5))]
+    if churn is not None:
+        working += churn.work(seconds)
     if chance.random() < 0.8:
         working.append(world.befall(seconds))
     async with asyncio.TaskGroup() as group:
@@ -154,6 +158,8 @@ async def _run(chance: random.Random, retained: Retention | None) -> str:
         daemon.binding.cut_off = False
     for tenant in tenants:
         await _check(world, tenant, written, watching)
+    if churn is not None:
+        await churn.check(world.serving()[0], written)
     for watch in watching:
         watch.cancel()
     await asyncio.gather(*watching, return_exceptions=True)
@@ -161,7 +167,8 @@ async def _run(chance: random.Random, retained: Retention | None) -> str:
     writes = sum(len(tenant.history.writes) for tenant in tenants)
     reads = sum(len(tenant.history.reads) for tenant in tenants)
     watches = sum(len(tenant.history.watches) for tenant in tenants)
-    return f"{world.started} daemons, {writes} writes, {reads} reads, {watches} watches, {clients.now():.0f} s"
+    churned = f", {churn}" if churn is not None else ""
+    return f"{world.started} daemons, {writes} writes, {reads} reads, {watches} watches{churned}, {clients.now():.0f} s"
 
 
 async def _watch(tenant: clients.Tenant, seconds: float) -> None:

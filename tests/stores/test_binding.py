@@ -257,6 +257,12 @@ async def test_a_directory_is_opened_where_it_was_made(binding: Binding) -> None
     assert prefixes[0] != await binding.open_directory(("fetch-tests", name + "-other"))
 
 
+async def test_a_directory_is_found_once_it_has_been_made(binding: Binding) -> None:
+    path = ("fetch-tests", secrets.token_hex(8))
+    assert await binding.find_directory(path) is None
+    assert await binding.open_directory(path) == await binding.find_directory(path)
+
+
 async def test_a_transaction_is_committed_once(binding: Binding, prefix: bytes) -> None:
     transaction = binding.begin()
     transaction.set(prefix + b"a", b"1")

@@ -235,6 +235,16 @@ async def test_a_tenant_keeps_its_prefix(store: Store, name: str) -> None:
     assert await store.open_tenant(name) == await store.open_tenant(name)
 
 
+async def test_a_tenant_is_found_where_it_was_opened(store: Store, name: str) -> None:
+    assert await store.find_tenant(name) is None
+    assert await store.open_tenant(name) == await store.find_tenant(name)
+
+
+async def test_a_tenant_is_not_made_by_looking_for_it(store: Store, name: str) -> None:
+    await store.find_tenant(name)
+    assert await store.find_tenant(name) is None
+
+
 async def test_no_tenants_prefix_begins_with_anothers(store: Store, name: str) -> None:
     prefixes = [await store.open_tenant(f"{name}-{number}") for number in range(20)]
     assert not any(a.startswith(b) for a in prefixes for b in prefixes if a is not b)

@@ -15,7 +15,7 @@ from fetch.engine.answers import Answer, Found
 from fetch.engine.memory.keyspace import Change, Keyspace, framed
 from fetch.engine.memory.transactions import Transactions, may_put
 from fetch.engine.memory.watches import Instance, Watch
-from fetch.engine.protocol import Outcome, Piece, Status, StorageEngine, UnknownTenant, WatchInstance
+from fetch.engine.protocol import Ended, Outcome, Piece, Status, StorageEngine, UnknownTenant, WatchInstance
 from fetch.engine.turns import Turns
 
 _PIECE_BYTES = 64 << 10
@@ -268,3 +268,6 @@ class MemoryTenants:
         if self._allowed is not None and name not in self._allowed:
             raise UnknownTenant(name)
         return self._engines.setdefault(name, MemoryEngine(name, self._quota, self._turns))
+
+    def when_ended(self, ended: Ended) -> None:
+        """Nothing: tenants are not taken away."""

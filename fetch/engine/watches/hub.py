@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from fetch.engine.background import Failed
 from fetch.engine.batch import Delivered
-from fetch.engine.layout import FIRST_REVISION, Layout, LoadingMark, unpack_revision
+from fetch.engine.layout import FIRST_REVISION, Layout, LoadingMark, unpack_last_revision, unpack_revision
 from fetch.engine.protocol import MESSAGE_BYTES, Delivery
 from fetch.engine.records import StoredEvent
 from fetch.engine.turns import Turns, Work
@@ -327,7 +327,7 @@ class Hub:
             with self._store.snapshot() as snapshot:
                 seen = await snapshot.get(self._layout.revision)
             if LoadingMark.unpack(seen) is None:  # else there is nothing yet, and it changes when there is
-                await self._catch_up(unpack_revision(seen, FIRST_REVISION))
+                await self._catch_up(unpack_last_revision(seen)[0])
 
     async def _catch_up(self, revision: int) -> None:
         """Hands on what the log has up to a revision, page by page, each once the one before has been handed on."""

@@ -101,6 +101,11 @@ class LmdbStore:
 
         return await self.transact(number)
 
+    async def find_tenant(self, name: str) -> bytes | None:
+        """See `Store.find_tenant`."""
+        with self.snapshot() as snapshot:
+            return await snapshot.get(_TENANT + name.encode())
+
     def snapshot(self) -> LmdbSnapshot:
         """See `Store.snapshot`. LMDB reuses no page that an open snapshot sees: hold it briefly."""
         if self._lost is not None:

@@ -83,6 +83,20 @@ class Binding:
         directory = await self._loop.run_in_executor(None, create)
         return bytes(directory.key())
 
+    async def find_directory(self, path: Sequence[str]) -> bytes | None:
+        """The prefix of a directory; None if there is none.
+
+        :raises FDBError:
+        """
+
+        def find() -> bytes | None:
+            # the layer tells of a directory that there is not by a bare ValueError, as of much else
+            if not self.fdb.directory.exists(self.database, tuple(path)):
+                return None
+            return bytes(self.fdb.directory.open(self.database, tuple(path)).key())
+
+        return await self._loop.run_in_executor(None, find)
+
     async def ready(self, future: Any) -> None:
         """Returns when the future is ready; whether with a value or an error is for whoever takes it to find out."""
         if future.is_ready():

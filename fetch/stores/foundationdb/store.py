@@ -70,6 +70,13 @@ class FoundationDBStore:
         except self._error as error:
             raise as_store_error(self._binding.fdb, error) from error
 
+    async def find_tenant(self, name: str) -> bytes | None:
+        """See `Store.find_tenant`."""
+        try:
+            return await self._binding.find_directory((_DIRECTORY, name))
+        except self._error as error:
+            raise as_store_error(self._binding.fdb, error) from error
+
     def snapshot(self) -> "FoundationDBSnapshot":
         """See `Store.snapshot`. Expires after five seconds. Its version is the newest at the first read."""
         return FoundationDBSnapshot(self._binding, self._parts, self._first_reads)
