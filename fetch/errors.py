@@ -125,6 +125,26 @@ class UserNotFound(EtcdError):
     text = "etcdserver: user name not found"
 
 
+class UserExists(EtcdError):
+    code = _Code.FAILED_PRECONDITION
+    text = "etcdserver: user name already exists"
+
+
+class RoleExists(EtcdError):
+    code = _Code.FAILED_PRECONDITION
+    text = "etcdserver: role name already exists"
+
+
+class RoleNotGranted(EtcdError):
+    code = _Code.FAILED_PRECONDITION
+    text = "etcdserver: role is not granted to the user"
+
+
+class PermissionNotGranted(EtcdError):
+    code = _Code.FAILED_PRECONDITION
+    text = "etcdserver: permission is not granted to the role"
+
+
 class RoleEmpty(EtcdError):
     code = _Code.INVALID_ARGUMENT
     text = "etcdserver: role name is empty"

@@ -51,6 +51,7 @@ from fetch.services.lock import Lock
 from fetch.services.maintenance import STORAGE_VERSION, VERSION, Maintenance
 from fetch.services.reflection import Reflection
 from fetch.services.streams import Streams
+from fetch.services.users import Users
 from fetch.services.watch import Watch
 from fetch.stores.embedded.store import LmdbStore
 from fetch.stores.foundationdb.store import FoundationDBStore
@@ -144,7 +145,7 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
         if settings.workers == 1:
             require_free(settings)
         well = pages.health(store.check, lambda: not streams.stopping, instruments)
-        methods = methods_of(_services(settings, health, streams, members), links)
+        methods = methods_of(_services(settings, health, streams, members, register), links)
         application = Application(
             {"/version": pages.version(VERSION, STORAGE_VERSION), **well},
             cross_origin=True,
@@ -187,7 +188,13 @@ async def _require_format(tenants: Tenants) -> None:
         logger.warning("the format of what is stored is not known yet: %s", error or "the store does not answer")
 
 
-def _services(settings: Settings, health: Health, streams: Streams, members: Members | None = None) -> list[Service]:
+def _services(
+    settings: Settings,
+    health: Health,
+    streams: Streams,
+    members: Members | None = None,
+    register: Register | None = None,
+) -> list[Service]:
     """All that is served on the clients' addresses."""
     services: list[Service] = [
         KV(settings),
@@ -195,7 +202,7 @@ def _services(settings: Settings, health: Health, streams: Streams, members: Mem
         Lease(streams),
         Maintenance(settings, members),
         Cluster(settings, members),
-        Auth(),
+        Auth(None if register is None else Users(register)),
         Lock(streams, settings.max_request_bytes),
         Election(streams, settings.max_request_bytes),
         health,

@@ -1,5 +1,7 @@
 """The Auth service for a tenant: that of an etcd whose authentication is off, without users and without roles.
 
+For an administrator it is the register of tenants: see `users`.
+
 Who somebody is, and may do, is settled by the certificate, so there is nothing to turn on. Clients that ask whether
 they have to authenticate are told that they do not, and who asks of a user or a role is told that there is none. What
 would make one is refused. Follows `server/etcdserver/api/v3rpc/auth.go` and `server/auth/store.go`.
@@ -31,6 +33,7 @@ from fetch.api.rpc_pb2 import (
 )
 from fetch.chain import Call
 from fetch.services.unserved import refuse
+from fetch.services.users import Method, Users
 from fetch.services.wire import framed_header, tenant_of
 
 _REVISION = 1
@@ -55,8 +58,19 @@ class Auth:
 
     name = "etcdserverpb.Auth"
 
+    def __init__(self, users: Users | None = None) -> None:
+        """`users` is what administrators are served; None: the same as all."""
+        self._users = users
+
     def handlers(self) -> Mapping[str, grpc.RpcMethodHandler]:
         """The service's methods."""
+        of_tenants = self._handlers_of_tenants()
+        if self._users is None:
+            return of_tenants
+        of_administrators = self._users.methods()
+        return {name: _by_caller(handler, of_administrators[name]) for name, handler in of_tenants.items()}
+
+    def _handlers_of_tenants(self) -> Mapping[str, grpc.RpcMethodHandler]:
         return {
             "AuthEnable": refuse(_NO_USERS),
             "AuthDisable": _tells(AuthDisableResponse()),
@@ -100,6 +114,16 @@ class Auth:
         message = AuthRoleGrantPermissionRequest.FromString(request)
         tenant_of(call)
         raise errors.RoleNotFound if message.HasField("perm") else errors.PermissionNotGiven
+
+
+def _by_caller(handler: grpc.RpcMethodHandler, of_administrators: Method) -> grpc.RpcMethodHandler:
+    """A handler that serves administrators in another way than tenants."""
+    of_tenants: Method = handler.unary_unary
+
+    async def serve(request: bytes, call: Call) -> bytes:
+        return await (of_administrators(request, call) if call.administrator else of_tenants(request, call))
+
+    return grpc.unary_unary_rpc_method_handler(serve)
 
 
 def _may_not(what: str) -> errors.Refused:

@@ -11,6 +11,7 @@ from fetch import errors
 from fetch.engine.layout import Closed, Layout, LoadingMark, pack_revision, unpack_last_revision
 from fetch.stores.protocol import Store, StoreFull
 from fetch.stores.transaction import Source, Transaction
+from fetch.tenants.names import validate_tenant_name
 from fetch.tenants.rows import FIRST_REVISION, KEPT, Rows, keyspace_of, pack, unpack
 from fetch.v1.records_pb2 import Tenant
 
@@ -101,7 +102,7 @@ class Records:
 
     async def register(self, name: str, *, existing: bool) -> Tenant | None:
         """The record of a tenant that has had none. `existing`: only if the store knows it; None where it does not."""
-        if name in self.administrators:
+        if name in self.administrators or not _is_name(name):
             return None
         with self._store.snapshot() as snapshot:
             keyspace = keyspace_of(name, unpack(await snapshot.get(self.rows.given_up(name))))
@@ -184,6 +185,14 @@ async def changes_since(source: Source, rows: Rows, seen: int, revision: int) ->
         return None
     noted = await source.get_many([rows.change(number) for number in range(seen + 1, revision + 1)])
     return [name.decode() for name in noted if name]
+
+
+def _is_name(name: str) -> bool:
+    try:
+        validate_tenant_name(name)
+    except ValueError:
+        return False
+    return True
 
 
 def parse(stored: bytes | None) -> Tenant | None:

@@ -23,6 +23,7 @@ from fetch.stores.protocol import Store
 from fetch.stores.transaction import Transaction
 from fetch.tenants.names import validate_tenant_name
 from fetch.tenants.records import Conflict, NoSuchTenant, Records, TenantExists, closed_by, parse
+from fetch.tenants.roles import Roles
 from fetch.tenants.rows import FIRST_REVISION, pack, unpack
 from fetch.v1.records_pb2 import Tenant
 
@@ -59,6 +60,7 @@ class Register:
         self._records = Records(store, administrators, wall)
         self.rows = self._records.rows
         self.find = self._records.find
+        self.roles = Roles(store, self._records)
         self._store = store
         self._served = served
         self._allowed = allowed
@@ -233,21 +235,6 @@ class Register:
             await self._records.bump(transaction, name)
 
         await self._store.transact(give_up)
-
-    async def grant_roles(self, name: str, change: Callable[[set[str]], None]) -> Tenant:
-        """Changes the roles that are shown of a tenant.
-
-        :raises NoSuchTenant: :raises Conflict: it is deleted
-        """
-
-        async def grant(_: Transaction, record: Tenant) -> None:
-            if record.deleted:
-                raise NoSuchTenant(name)
-            roles = set(record.roles)
-            change(roles)
-            record.roles[:] = sorted(roles)
-
-        return await self._records.change(name, grant)
 
     def remaining(self, record: Tenant) -> float:
         """The seconds for which a tenant that is deleted can still be brought back."""

@@ -102,6 +102,15 @@ async def test_no_tenant_is_called_as_none_can_be(daemon: Daemon) -> None:
         await daemon.register.create("alpha#1")
 
 
+async def test_a_keyspace_that_was_given_up_is_no_tenant(daemon: Daemon) -> None:
+    await daemon.register.create("alpha")
+    await daemon.register.delete("alpha", 0)
+    await daemon.register.create("alpha")
+    await daemon.put("alpha")
+    with pytest.raises(NoSuchTenant):
+        await daemon.register.get("alpha#1")
+
+
 async def test_an_administrator_is_no_tenant_and_has_a_keyspace(here: Site) -> None:
     daemon = await here.daemon(administrators=["root"])
     assert await daemon.put("root") == 2
