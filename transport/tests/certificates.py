@@ -3,7 +3,9 @@
 import dataclasses
 import datetime
 import ipaddress
+import ssl
 from collections.abc import Sequence
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -76,6 +78,18 @@ class Authority:
     def server(self) -> Identity:
         address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
         return self.identity([x509.NameAttribute(NameOID.COMMON_NAME, "server")], [address])
+
+
+def context_of(authority: Authority, client: Identity, folder: Path, protocols: Sequence[str] | None) -> ssl.SSLContext:
+    """A client's side of TLS, which trusts the authority."""
+    key, certificate = folder / "key", folder / "certificate"
+    key.write_bytes(client.key)
+    certificate.write_bytes(client.certificate)
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    context.load_cert_chain(certificate, key)
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context
 
 
 def _builder(

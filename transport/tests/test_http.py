@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from certificates import Authority, Identity
+from certificates import Authority, Identity, context_of
 from conftest import BOUND, path
 from plain import Receive, Send, answer, body_of, client_to, once, serving
 from test_wire import framed, wire_to
@@ -255,17 +255,6 @@ async def test_an_application_that_is_called_many_times_at_once_answers_each_its
 
 
 # TLS
-
-
-def context_of(authority: Authority, client: Identity, folder: Any, protocols: list[str] | None) -> ssl.SSLContext:
-    key, certificate = folder / "key", folder / "certificate"
-    key.write_bytes(client.key)
-    certificate.write_bytes(client.certificate)
-    context = ssl.create_default_context(cadata=authority.pem.decode())
-    context.load_cert_chain(certificate, key)
-    if protocols:
-        context.set_alpn_protocols(protocols)
-    return context
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from unittest.mock import ANY
 
 import grpc
 import pytest
-from certificates import DAY, Authority, Identity
+from certificates import DAY, Authority, Identity, context_of
 from conftest import BOUND, GRPCIO, NATIVE, Kind, handlers_of, path
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -198,15 +198,6 @@ async def test_plain_text_on_a_secure_port_is_refused(
         assert await secured.look(authority.client("alpha")) == b"seen"
 
 
-def client_context(authority: Authority, client: Identity, folder: Any) -> ssl.SSLContext:
-    key, certificate = folder / "key", folder / "certificate"
-    key.write_bytes(client.key)
-    certificate.write_bytes(client.certificate)
-    context = ssl.create_default_context(cadata=authority.pem.decode())
-    context.load_cert_chain(certificate, key)
-    return context
-
-
 @pytest.mark.parametrize(
     ("version", "admitted"),
     [(ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_3, True)],
@@ -214,7 +205,7 @@ def client_context(authority: Authority, client: Identity, folder: Any) -> ssl.S
 async def test_tls_is_at_least_1_2(
     kind: Kind, authority: Authority, server_identity: Identity, tmp_path: Any, version: Any, *, admitted: bool
 ) -> None:
-    context = client_context(authority, authority.client("alpha"), tmp_path)
+    context = context_of(authority, authority.client("alpha"), tmp_path, None)
     context.minimum_version = context.maximum_version = version
     context.set_ciphers("DEFAULT@SECLEVEL=0")
     context.set_alpn_protocols(["h2"])
@@ -233,7 +224,7 @@ async def test_tls_is_at_least_1_2(
 async def test_no_session_outlives_its_connection(
     authority: Authority, server_identity: Identity, tmp_path: Any, version: ssl.TLSVersion
 ) -> None:
-    context = client_context(authority, authority.client("alpha"), tmp_path)
+    context = context_of(authority, authority.client("alpha"), tmp_path, None)
     context.minimum_version = context.maximum_version = version
     context.set_alpn_protocols(["h2"])
 
@@ -255,7 +246,7 @@ async def test_no_session_outlives_its_connection(
 async def test_a_client_that_does_not_speak_http2_is_refused(
     kind: Kind, authority: Authority, server_identity: Identity, tmp_path: Any, protocols: list[str] | None
 ) -> None:
-    context = client_context(authority, authority.client("alpha"), tmp_path)
+    context = context_of(authority, authority.client("alpha"), tmp_path, None)
     if protocols:
         context.set_alpn_protocols(protocols)
     async with Secured(kind, authority, server_identity) as secured:
@@ -351,7 +342,7 @@ def shake_hands(port: int, context: ssl.SSLContext) -> tuple[str | None, str]:
 async def test_the_versions_served_are_those_that_were_chosen(
     authority: Authority, server_identity: Identity, tmp_path: Any, versions: list[str], agreed: str
 ) -> None:
-    context = client_context(authority, authority.client("alpha"), tmp_path)
+    context = context_of(authority, authority.client("alpha"), tmp_path, None)
     async with Secured(NATIVE, authority, server_identity, versions=versions) as secured:
         assert (await asyncio.to_thread(shake_hands, secured.port, context))[0] == agreed
         if len(versions) == 1:
@@ -366,7 +357,7 @@ async def test_the_versions_served_are_those_that_were_chosen(
 async def test_the_cipher_suite_is_one_that_was_chosen(
     authority: Authority, server_identity: Identity, tmp_path: Any
 ) -> None:
-    context = client_context(authority, authority.client("alpha"), tmp_path)
+    context = context_of(authority, authority.client("alpha"), tmp_path, None)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     suites = ["TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"]
     async with Secured(NATIVE, authority, server_identity, cipher_suites=suites) as secured:

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::call::progress::Progress;
+use crate::shared::account::Account;
 use crate::shared::inbox::{Begun, Event, Inbox, Line};
 
 /// A connection's line before the interpreter, and how far HTTP/2 is ahead of what has been sent.
@@ -13,8 +14,9 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(inbox: Arc<Inbox>) -> Self {
-        Link { inbox, line: Arc::default(), progress: Progress::default() }
+    pub fn new(inbox: Arc<Inbox>, account: &Arc<Account>) -> Self {
+        let line = inbox.line(account);
+        Link { inbox, line, progress: Progress::default() }
     }
 
     pub fn begun(&self, begun: Begun) {

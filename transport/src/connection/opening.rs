@@ -137,7 +137,8 @@ async fn shake_hands(stream: TcpStream, remote: SocketAddr, entrance: Entrance, 
         return None;
     }
     let held = Held::new(&peer.account, CONNECTION)?;
-    let (peer, link) = (Arc::new(peer), Arc::new(Link::new(shared.inbox.clone())));
+    let link = Arc::new(Link::new(shared.inbox.clone(), &peer.account));
+    let peer = Arc::new(peer);
     if !is_http2 {
         return Some(Opened::Http1(Http1 { stream, peer, link, _held: held }));
     }

@@ -3,19 +3,20 @@
 //! The interpreter is woken at most once for all that has gathered, so that a busy server pays for a wake-up not each call
 //! but each batch. The transport's thread never takes the interpreter's lock.
 //!
-//! A batch has a bounded size, and connections take turns in it: what one of them has sent, however much, is not in the
-//! way of others.
+//! A batch has a bounded size, and clients take turns in it, and within a client's turns its connections: what one of them
+//! has sent, however much and over however many connections, is not in the way of others. Clients are those of accounts.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
 use rustix::event::{eventfd, EventfdFlags};
 use tokio::sync::Notify;
 
+use crate::shared::account::Account;
 use crate::shared::call::Call;
 use crate::shared::lock::locked;
 
@@ -56,8 +57,8 @@ pub enum Arrival {
 
 #[derive(Default)]
 struct Lines {
-    /// The connections in whose lines something waits, each once; the first one's turn is next.
-    turns: VecDeque<Arc<Line>>,
+    /// The clients in whose lines something waits, each once; the first one's turn is next.
+    turns: VecDeque<Arc<Client>>,
     drained: bool,
 }
 
@@ -72,6 +73,8 @@ pub struct Batch {
 /// something waits in one.
 pub struct Inbox {
     lines: Mutex<Lines>,
+    /// By the addresses of their accounts, which they keep.
+    clients: Mutex<HashMap<usize, Weak<Client>>>,
     signalled: AtomicBool,
     eventfd: File,
 }
@@ -79,11 +82,31 @@ pub struct Inbox {
 impl Inbox {
     pub fn new() -> io::Result<Self> {
         let eventfd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Inbox { lines: Mutex::default(), signalled: AtomicBool::new(false), eventfd: File::from(eventfd) })
+        Ok(Inbox {
+            lines: Mutex::default(),
+            clients: Mutex::default(),
+            signalled: AtomicBool::new(false),
+            eventfd: File::from(eventfd),
+        })
     }
 
     pub fn eventfd(&self) -> &File {
         &self.eventfd
+    }
+
+    /// A line for a connection of whom an account is. Costs the number of known clients only where that has doubled.
+    pub fn line(&self, account: &Arc<Account>) -> Arc<Line> {
+        let mut clients = locked(&self.clients);
+        let address = Arc::as_ptr(account) as usize;
+        let client = clients.get(&address).and_then(Weak::upgrade).unwrap_or_else(|| {
+            if clients.len() == clients.capacity() {
+                clients.retain(|_, client| client.strong_count() > 0);
+            }
+            let client = Arc::new(Client { lines: Mutex::default(), _account: account.clone() });
+            clients.insert(address, Arc::downgrade(&client));
+            client
+        });
+        Arc::new(Line { client, waiting: Mutex::default(), begun: AtomicUsize::new(0), room: Notify::new() })
     }
 
     pub fn begun(&self, line: &Arc<Line>, begun: Begun) {
@@ -105,7 +128,11 @@ impl Inbox {
             let mut lines = locked(&self.lines);
             let mut waiting = locked(&line.waiting);
             if waiting.is_empty() {
-                lines.turns.push_back(line.clone());
+                let mut of_client = locked(&line.client.lines);
+                if of_client.is_empty() {
+                    lines.turns.push_back(line.client.clone());
+                }
+                of_client.push_back(line.clone());
             }
             waiting.push_back(arrival);
         }
@@ -119,13 +146,15 @@ impl Inbox {
         }
     }
 
-    /// The next batch: the first of each line, then the second, up to its size. The eventfd stays readable if that was not
-    /// all.
+    /// The next batch: one of each client, then another, up to its size; a client's from its connections in turn. The eventfd
+    /// stays readable if that was not all.
     pub fn take(&self) -> Batch {
         let mut arrivals = Vec::with_capacity(BATCH);
         let mut lines = locked(&self.lines);
         while arrivals.len() < BATCH {
-            let Some(line) = lines.turns.pop_front() else { break };
+            let Some(client) = lines.turns.pop_front() else { break };
+            let mut of_client = locked(&client.lines);
+            let Some(line) = of_client.pop_front() else { continue };
             let mut waiting = locked(&line.waiting);
             if let Some(Arrival::Begun(_)) = waiting.front() {
                 line.remove();
@@ -135,7 +164,11 @@ impl Inbox {
                 waiting.shrink_to(KEPT);
             } else {
                 drop(waiting);
-                lines.turns.push_back(line);
+                of_client.push_back(line);
+            }
+            if !of_client.is_empty() {
+                drop(of_client);
+                lines.turns.push_back(client);
             }
         }
         if lines.turns.is_empty() {
@@ -147,12 +180,19 @@ impl Inbox {
     }
 }
 
+/// Whoever has a turn: the connections of one account in whose lines something waits, each once.
+struct Client {
+    lines: Mutex<VecDeque<Arc<Line>>>,
+    /// Kept, so that its address is no other's.
+    _account: Arc<Account>,
+}
+
 /// What of one connection waits for the interpreter, and how many calls have begun in it.
 ///
 /// Without a bound a client that begins and resets calls faster than the interpreter takes them would fill the memory:
 /// the protocol's limit on concurrent calls does not count those that are reset.
-#[derive(Default)]
 pub struct Line {
+    client: Arc<Client>,
     waiting: Mutex<VecDeque<Arrival>>,
     begun: AtomicUsize,
     room: Notify,
@@ -189,8 +229,19 @@ mod tests {
     use crate::shared::account::Accounts;
     use crate::shared::peer::Peer;
 
+    fn accounts() -> Accounts {
+        Accounts::new(usize::MAX, String::new())
+    }
+
+    /// An inbox and the lines of two clients.
+    fn lines() -> (Inbox, Arc<Line>, Arc<Line>) {
+        let (inbox, accounts) = (Inbox::new().unwrap(), accounts());
+        let [first, second] = ["first", "second"].map(|name| inbox.line(&accounts.of(name.into())));
+        (inbox, first, second)
+    }
+
     fn begun() -> Begun {
-        let peer = Peer::anybody(&Accounts::new(usize::MAX, String::new()));
+        let peer = Peer::anybody(&accounts());
         let call = Call::new(0, String::new(), HeaderMap::new(), peer, None).unwrap();
         Begun { call: Arc::new(call), message: None, ended: true }
     }
@@ -210,8 +261,33 @@ mod tests {
     }
 
     #[test]
-    fn connections_take_turns() {
-        let (inbox, first, second) = (Inbox::new().unwrap(), Arc::default(), Arc::default());
+    fn connections_of_a_client_share_its_turns() {
+        let (inbox, accounts) = (Inbox::new().unwrap(), accounts());
+        let many = accounts.of(b"many".to_vec());
+        for call in [1, 2, 3] {
+            let line = inbox.line(&many);
+            inbox.event(&line, call, Event::End);
+            inbox.event(&line, 10 + call, Event::End);
+        }
+        let line = inbox.line(&accounts.of(b"one".to_vec()));
+        for call in [4, 5, 6] {
+            inbox.event(&line, call, Event::End);
+        }
+        assert_eq!(calls(&inbox.take()), [1, 4, 2, 5, 3, 6, 11, 12, 13]);
+    }
+
+    #[test]
+    fn clients_that_have_no_connection_are_forgotten() {
+        let (inbox, accounts) = (Inbox::new().unwrap(), accounts());
+        for number in 0..1000u32 {
+            inbox.line(&accounts.of(number.to_be_bytes().to_vec()));
+        }
+        assert!(inbox.clients.lock().unwrap().len() < 10);
+    }
+
+    #[test]
+    fn clients_take_turns() {
+        let (inbox, first, second) = lines();
         for call in [1, 2, 3] {
             inbox.event(&first, call, Event::End);
         }
@@ -221,7 +297,7 @@ mod tests {
 
     #[test]
     fn the_eventfd_is_readable_while_something_waits() {
-        let (inbox, line) = (Inbox::new().unwrap(), Arc::default());
+        let (inbox, line, _) = lines();
         assert!(!is_readable(&inbox));
         for _ in 0..=BATCH {
             inbox.event(&line, 0, Event::End);
@@ -236,7 +312,7 @@ mod tests {
 
     #[test]
     fn the_end_comes_with_the_last_batch() {
-        let (inbox, line) = (Inbox::new().unwrap(), Arc::default());
+        let (inbox, line, _) = lines();
         for _ in 0..=BATCH {
             inbox.event(&line, 0, Event::End);
         }
