@@ -113,7 +113,11 @@ class _Stream:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read())
-                await self._write()
+                try:
+                    await self._write()
+                except errors.EtcdError as error:
+                    # the group keeps the traceback in a cycle, and with it the message that was refused
+                    raise error.with_traceback(None) from None
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
         finally:

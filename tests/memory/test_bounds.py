@@ -15,6 +15,7 @@ from tests.memory.frames import connected
 
 MIB = 1 << 20
 KV = "/etcdserverpb.KV/"
+WATCH = "/etcdserverpb.Watch/Watch"
 ALL = rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0").SerializeToString()
 BOUND = "[interceptor.memory]\nbytes = 33554432\n"
 
@@ -65,6 +66,22 @@ def test_answers_that_nobody_reads_are_bounded(server: FetchServer, other: Clien
     goes_on(other)
     with server.connect_as("hoarder") as client:
         assert client.range(b"\0", b"\0").count == 10
+
+
+def test_messages_of_watches_that_are_refused_are_let_go_of(server: FetchServer, other: Client, tmp_path: Path) -> None:
+    create = rpc_pb2.WatchRequest(create_request=rpc_pb2.WatchCreateRequest(key=b"watched"))
+    watch = create.SerializeToString()
+    with ExitStack() as stack:
+        streams = stack.enter_context(connected(server, "deaf", tmp_path))
+        writer = stack.enter_context(server.connect_as("deaf"))
+        streams.send([streams.call(WATCH, watch) for _ in range(200)])
+        goes_on(other)
+        before = anonymous_mib(server)
+        writer.put(b"watched", b"x" * MIB)
+        goes_on(other)
+        # 32 messages of 1 MiB may wait; the others are refused as they are made, one after the other
+        assert anonymous_mib(server) - before < 100
+    goes_on(other)
 
 
 def test_thousands_of_writes_in_flight_cancel_nobody_elses_calls(
