@@ -87,6 +87,9 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
             finally:
                 self._reader = None
         message = self._messages.popleft()
+        if not self._messages:
+            # an idle stream costs memory, and an empty deque 760 bytes of it
+            self._messages = None
         if self._call.consumed(len(message)):
             self._flusher.flush_soon()
         return message

@@ -133,7 +133,9 @@ class Dispatcher:
         context = Context(call, self, handler.request_deserializer, handler.response_serializer)
         if call.message is None or handler.request_streaming or (handler.response_streaming and not call.ended):
             context.feed(call.message, call.ended)
-            self._start(context, self._receive_and_handle(context, handler))
+            # a coroutine less for streams, which lie idle by the thousand
+            serve = self._handle(context, handler, None) if handler.request_streaming else None
+            self._start(context, serve or self._receive_and_handle(context, handler))
         else:
             self._start(context, self._handle(context, handler, call.message))
 

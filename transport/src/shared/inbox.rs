@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_line_is_full_of_calls_and_not_of_events() {
-        let (inbox, line) = (Inbox::new().unwrap(), Arc::<Line>::default());
+        let (inbox, line, _) = lines();
         for _ in 1..Line::LIMIT {
             inbox.begun(&line, begun());
         }
