@@ -21,6 +21,8 @@ class EtcdError(Exception):
 
     code: ClassVar[grpc.StatusCode] = _Code.UNKNOWN
     text: ClassVar[str] = ""
+    refusal: ClassVar[str] = ""
+    """What operators call it where it is a refusal: a limit that was met, a right that somebody has not."""
 
     def __str__(self) -> str:
         return self.text
@@ -49,6 +51,7 @@ class LeaseProvided(EtcdError):
 class TooManyOps(EtcdError):
     code = _Code.INVALID_ARGUMENT
     text = "etcdserver: too many operations in txn request"
+    refusal = "max_txn_ops"
 
 
 class DuplicateKey(EtcdError):
@@ -74,6 +77,7 @@ class FutureRevision(EtcdError):
 class NoSpace(EtcdError):
     code = _Code.RESOURCE_EXHAUSTED
     text = "etcdserver: mvcc: database space exceeded"
+    refusal = "quota"
 
 
 class LeaseNotFound(EtcdError):
@@ -94,6 +98,7 @@ class LeaseTTLTooLarge(EtcdError):
 class RequestTooLarge(EtcdError):
     code = _Code.INVALID_ARGUMENT
     text = "etcdserver: request is too large"
+    refusal = "max_request_bytes"
 
 
 class TooManyAlarms(EtcdError):
@@ -101,6 +106,7 @@ class TooManyAlarms(EtcdError):
 
     code = _Code.RESOURCE_EXHAUSTED
     text = "etcdserver: too many alarms"
+    refusal = "alarms"
 
 
 class ResponseTooLarge(EtcdError):
@@ -108,6 +114,7 @@ class ResponseTooLarge(EtcdError):
 
     code = _Code.RESOURCE_EXHAUSTED
     text = "grpc: trying to send message larger than max"
+    refusal = "max_response_bytes"
 
 
 class AuthNotEnabled(EtcdError):
@@ -179,6 +186,12 @@ class MissingLeaderKey(EtcdError):
 class TooManyRequests(EtcdError):
     code = _Code.RESOURCE_EXHAUSTED
     text = "etcdserver: too many requests"
+    refusal = "requests"
+
+    def __init__(self, limit: str = "requests") -> None:
+        """`limit` is which one was met."""
+        super().__init__()
+        self.refusal = limit  # type: ignore[misc]  # an instance's own
 
 
 class Stopped(EtcdError):
@@ -194,6 +207,7 @@ class CertificateExpired(EtcdError):
 
     code = _Code.UNAVAILABLE
     text = "etcdserver: the client certificate has expired"
+    refusal = "certificate"
 
 
 class TimedOut(EtcdError):
@@ -250,6 +264,16 @@ class Refused(EtcdError):
         # an instance's own status, where every other error has its class's
         self.code = code  # type: ignore[misc]
         self.text = text  # type: ignore[misc]
+        self.refusal = "permission" if code is _Code.PERMISSION_DENIED else ""  # type: ignore[misc]
+
+
+class PrincipalRefused(Refused):
+    """A certificate names nobody who is let in. `name` is whom it names, where that is not in the text."""
+
+    def __init__(self, reason: str, name: str) -> None:
+        super().__init__(_Code.PERMISSION_DENIED, f"etcdserver: permission denied: {reason}")
+        self.refusal = "principal"  # type: ignore[misc]
+        self.name = name
 
 
 class CertificateRefused(Refused):
@@ -258,6 +282,7 @@ class CertificateRefused(Refused):
 
     def __init__(self, reason: str) -> None:
         super().__init__(_Code.UNAVAILABLE, f"etcdserver: {reason}")
+        self.refusal = "certificate"  # type: ignore[misc]
 
 
 def of_store(error: StoreUnavailable | StoreFull) -> EtcdError:
@@ -268,6 +293,6 @@ def of_store(error: StoreUnavailable | StoreFull) -> EtcdError:
         case StoreCorrupt():
             return Corrupt()
         case StoreBusy():
-            return TooManyRequests()
+            return TooManyRequests("store")
         case _:
             return TimedOut()

@@ -145,13 +145,13 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
         if settings.workers == 1:
             require_free(settings)
         well = pages.health(store.check, lambda: not streams.stopping, instruments)
-        methods = methods_of(_services(settings, health, streams, members, register), links)
+        methods = methods_of(_services(settings, health, streams, members, register), links, observation.refusals)
         application = Application(
             {"/version": pages.version(VERSION, STORAGE_VERSION), **well},
             cross_origin=True,
             gateway=Gateway(methods, settings, CROSS_ORIGIN),
         )
-        server = server_of(methods, settings, application, rotation)
+        server = server_of(methods, settings, application, rotation, observation.refusals)
         await _require_format(tenants)
         tenants.start()
         upkeep.start()

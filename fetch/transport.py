@@ -18,6 +18,7 @@ from fetch import chain, errors
 from fetch.config import Settings
 from fetch.http.asgi import Application
 from fetch.http.serving.listener import PROTOCOLS, Listener
+from fetch.observation.refusals import Refusals
 from fetch.process.start import StartError
 from fetch.tls.contexts import rotating_context
 from fetch.tls.material import Material
@@ -84,16 +85,22 @@ class Service(Protocol):
         """The methods by their names."""
 
 
-def methods_of(services: Sequence[Service], links: Sequence[chain.Link]) -> dict[str, grpc.RpcMethodHandler]:
-    """The services' methods by their full names, each behind the request chain."""
+def methods_of(
+    services: Sequence[Service], links: Sequence[chain.Link], refusals: Refusals | None = None
+) -> dict[str, grpc.RpcMethodHandler]:
+    """The services' methods by their full names, each behind the request chain, which tells what it refuses."""
     named = (
         (f"/{service.name}/{name}", handler) for service in services for name, handler in service.handlers().items()
     )
-    return {method: chain.wrap(method, handler, links) for method, handler in named}
+    return {method: chain.wrap(method, handler, links, refusals) for method, handler in named}
 
 
 def server_of(
-    methods: Mapping[str, grpc.RpcMethodHandler], settings: Settings, application: Application, rotation: Rotation
+    methods: Mapping[str, grpc.RpcMethodHandler],
+    settings: Settings,
+    application: Application,
+    rotation: Rotation,
+    refusals: Refusals | None = None,
 ) -> Server:
     """A server of these methods that listens once it is started.
 
@@ -119,6 +126,8 @@ def server_of(
         ]
     )
     server.add_generic_rpc_handlers([_Methods(methods)])
+    if refusals is not None and hasattr(server, "on_refused_handshakes"):
+        server.on_refused_handshakes(functools.partial(_tell, refusals))
     if hasattr(server, "set_http_application") and not settings.listen_client_http_urls:
         server.set_http_application(application)
     for url in settings.listen_client_urls:
@@ -131,6 +140,13 @@ def server_of(
         except (RuntimeError, OSError, ValueError) as error:
             raise StartError(f"cannot listen on {url}: {error}") from error
     return Server(server, Listener(application), settings, rotation)
+
+
+def _tell(refusals: Refusals, handshakes: Sequence[tuple[str, str]], besides: int) -> None:
+    """Tells of handshakes that have failed. (grpcio tells nobody but its own log, without the client's address.)"""
+    for client, why in handshakes:
+        refusals.report("handshake", who=client.rpartition(":")[0], peer=client, why=why)
+    refusals.count("handshake", amount=besides)
 
 
 def peer_server_of(service: Service, settings: Settings, rotation: Rotation) -> grpc.aio.Server:

@@ -26,7 +26,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import grpc
 from opentelemetry import metrics
 
 from fetch import errors
@@ -125,18 +124,18 @@ class Authorization:
 
     async def _open(self, principal: Principal) -> StorageEngine:
         if principal.refusal:
-            raise self._refuse(principal.refusal)
+            raise self._refuse(principal.refusal, "")
         try:
             return await self._serving.open(principal.name)
         except UnknownTenant as error:
-            raise self._refuse("the principal is not a known tenant") from error
+            raise self._refuse("the principal is not a known tenant", principal.name) from error
         except errors.TenantClosed as error:
             self._refused.add(1, {"reason": error.text.rpartition(": ")[2]})
             raise
 
-    def _refuse(self, reason: str) -> errors.EtcdError:
+    def _refuse(self, reason: str, name: str) -> errors.EtcdError:
         self._refused.add(1, {"reason": reason.partition(":")[0]})
-        return errors.Refused(grpc.StatusCode.PERMISSION_DENIED, f"etcdserver: permission denied: {reason}")
+        return errors.PrincipalRefused(reason, name)
 
     def _expired(self, call: Call) -> errors.EtcdError:
         self._refused.add(1, {"reason": "the client certificate has expired"})

@@ -39,7 +39,7 @@ class Concurrency:
         counted = call.tenant.tenant, streams
         if self._open[counted] >= self._bounds[streams]:
             self._refused.add((self._label(call.tenant.tenant),))
-            raise TooManyRequests
+            raise TooManyRequests("concurrency")
         self._open[counted] += 1
         try:
             return await proceed(call)

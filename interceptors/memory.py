@@ -144,7 +144,7 @@ class Memory:
     def refuse(self, tenant: str) -> TooManyRequests:
         """What a refused call raises, counted."""
         self._refused.add((self._label(tenant),))
-        return TooManyRequests()
+        return TooManyRequests("memory")
 
 
 def _hold_until_taken(call: Call, holding: _Holding, size: int) -> None:

@@ -64,7 +64,7 @@ class RateLimit:
             if wait := bucket.take(now):
                 self._refused.add((self._label(tenant),))
                 call.set_trailing_metadata(((_RETRY, str(math.ceil(wait * 1000))),))
-                raise TooManyRequests
+                raise TooManyRequests("rate_limit")
         return await proceed(call)
 
     def _new(self, tenant: str, now: float) -> _Bucket:

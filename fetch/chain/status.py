@@ -26,3 +26,14 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
             return grpc.StatusCode.CANCELLED, "the client hung up"
         case _:
             return INTERNAL
+
+
+def refusal_of(error: BaseException) -> str:
+    """What operators call the refusal that an error is; empty for one that is none."""
+    match error:
+        case errors.EtcdError():
+            return error.refusal
+        case StoreFull():
+            return "store_full"
+        case _:
+            return ""

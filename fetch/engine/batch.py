@@ -99,7 +99,8 @@ class Committed:
     `callers` are the contexts that its writes were called in, `started` is in nanoseconds since the Unix epoch;
     `stored_bytes` and `keys` are what the tenant has after it. `puts`, `deletes` and `txns` are what etcd counts as
     such (`server/storage/mvcc/metrics_txn.go`): keys put, deletes asked for, writes of more than one operation.
-    `revoked` are the leases that ended. One that failed has `failed` set, and no revision.
+    `revoked` are the leases that ended, `raised` the alarms that were not there before. One that failed has `failed`
+    set, and no revision.
     """
 
     writes: int
@@ -114,6 +115,7 @@ class Committed:
     deletes: int = 0
     txns: int = 0
     revoked: int = 0
+    raised: Alarms = frozenset()
     failed: bool = False
 
 

@@ -223,6 +223,7 @@ class Writer:
                 batch.deletes,
                 batch.txns,
                 batch.revoked,
+                batch.alarms - batch.alarms_before,
             )
         )
         return rest

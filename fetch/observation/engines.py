@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from opentelemetry import trace
 
 from fetch import errors
+from fetch.api.rpc_pb2 import AlarmType
 from fetch.engine.batch import Committed, Delivered, Leased
 from fetch.engine.engine import StoredEngine
 from fetch.engine.layout import NEVER
 from fetch.engine.tenants import Tenants
 from fetch.observation.instruments import COUNTS, OTHER, Instruments, Labels
 from fetch.observation.process import observe_process
+from fetch.observation.refusals import Refusals
 from fetch.observation.telemetry import is_tracing
 from fetch.stores.protocol import Store, StoreUnavailable
 
@@ -70,6 +72,7 @@ class Observation:
         self._ttls = histogram(
             "etcd_debugging_lease_ttl_total", "Times to live of the leases granted, in seconds.", bounds=_TTL_SECONDS
         )
+        self.refusals = Refusals(instruments)
         self._durable = 0
         self._sent = counter("fetch.events.sent", "Events that watches were given.", _TENANT)
         self._lag = histogram("fetch.watch.lag", "From a commit until a watch is given it.", _TENANT, "s")
@@ -103,6 +106,8 @@ class Observation:
             self._failed.add((), what.writes)
         else:
             self._durable += what.writes
+            for member, alarm in what.raised:
+                self.refusals.report("alarm", tenant=tenant, alarm=_name_of(alarm), member=f"{member:x}")
             self._puts.add((), what.puts)
             self._deletes.add((), what.deletes)
             self._txns.add((), what.txns)
@@ -230,3 +235,8 @@ _Combine = Callable[[float, float], float]
 
 def _one(value: str) -> Iterable[tuple[Labels, float]]:
     return [((value,), 1)]
+
+
+def _name_of(alarm: int) -> str:
+    """What etcd calls a type of alarm; its number where it is made up."""
+    return AlarmType.Name(alarm) if alarm in AlarmType.values() else str(alarm)

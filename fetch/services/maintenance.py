@@ -156,7 +156,7 @@ class Maintenance:
         engine = tenant_of(call)
         tenant = engine.tenant
         if self._snapshots[tenant] >= _SNAPSHOTS_AT_ONCE:
-            raise errors.TooManyRequests
+            raise errors.TooManyRequests("snapshots")
         self._snapshots[tenant] += 1
         try:
             with await take(engine, self._directory) as spool:

@@ -104,6 +104,10 @@ class Transport:
 
         Connections take turns in it; the descriptor stays readable while there is more.
         """
+    def refusals_fileno(self) -> int:
+        """A descriptor that is readable while there are refusals to take."""
+    def take_refusals(self) -> tuple[list[tuple[str, str]], int]:
+        """Handshakes that have failed: (the client's address, why) of a few, and how many more there were."""
     def flush(self) -> None: ...
     def drain(self) -> None:
         """Takes no more calls; closes each connection after its last."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -13,6 +13,9 @@ from fetch_transport._dispatch import Dispatcher
 from fetch_transport._exchange import Application
 from fetch_transport._native import Transport
 from fetch_transport._settings import Settings
+
+Refused = Callable[[list[tuple[str, str]], int], None]
+"""Is told the address of each client and why its handshake failed, and how many more there were than are kept."""
 
 
 class _State(enum.Enum):
@@ -39,6 +42,7 @@ class Server:
         self._state = _State.READY
         self._application: Application | None = None
         self._needs_application = False
+        self._refused: Refused | None = None
         self._terminated = asyncio.Event()
         self._cut_off: asyncio.TimerHandle | None = None
 
@@ -81,6 +85,18 @@ class Server:
         """
         self._application = application
 
+    def on_refused_handshakes(self, refused: Refused) -> None:
+        """Calls back on the loop when handshakes of TLS have failed. Before `start`.
+
+        Those whose clients have just gone are not among them.
+        """
+        self._refused = refused
+
+    def _take_refusals(self) -> None:
+        refusals, besides = self._transport.take_refusals()
+        if self._refused is not None:
+            self._refused(refusals, besides)
+
     async def start(self) -> None:
         """Begins to serve.
 
@@ -103,6 +119,8 @@ class Server:
             max_send_message_length=self._settings.max_send_message_length,
             maximum_concurrent_rpcs=self._maximum_concurrent_rpcs,
         )
+        if self._refused is not None:
+            asyncio.get_running_loop().add_reader(self._transport.refusals_fileno(), self._take_refusals)
         self._transport.start(self._application is not None)
 
     async def stop(self, grace: float | None) -> None:
@@ -126,6 +144,7 @@ class Server:
                 self._cancel_timer()
                 self._cut_off = loop.call_at(end, self._transport.cancel)
         await self._dispatcher.wait_for_end()
+        loop.remove_reader(self._transport.refusals_fileno())
         self._cancel_timer()
         self._terminated.set()
 

@@ -375,3 +375,17 @@ async def test_the_cipher_suite_is_one_that_was_chosen(
 def test_what_is_not_served_cannot_be_chosen(server_identity: Identity, options: dict[str, list[str]]) -> None:
     with pytest.raises(ValueError, match=next(iter(options.values()))[0]):
         NATIVE.ssl_server_credentials([astuple(server_identity)], **options)
+
+
+async def test_handshakes_that_fail_are_told_with_their_clients_address(
+    authority: Authority, server_identity: Identity
+) -> None:
+    told: asyncio.Queue[tuple[list[tuple[str, str]], int]] = asyncio.Queue()
+    secured = Secured(NATIVE, authority, server_identity)
+    secured._server.on_refused_handshakes(lambda refusals, besides: told.put_nowait((refusals, besides)))
+    async with secured:
+        await refused(secured, Authority.named("stranger").client("alpha"))
+        refusals, besides = await asyncio.wait_for(told.get(), BOUND)
+    assert refusals[0][0].startswith("ipv4:127.0.0.1:")
+    assert "invalid peer certificate" in refusals[0][1]
+    assert besides == 0

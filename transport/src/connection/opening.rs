@@ -123,7 +123,8 @@ async fn shake_hands(stream: TcpStream, remote: SocketAddr, entrance: Entrance, 
             }
         }
         Some(acceptor) => {
-            let stream = acceptor.accept(stream).await.ok()?;
+            let accepted = acceptor.accept(stream).await;
+            let stream = accepted.inspect_err(|error| shared.refusals.handshake(remote, error)).ok()?;
             let session = stream.get_ref().1;
             let is_http2 = session.alpn_protocol() == Some(b"h2");
             if !is_http2 {

@@ -19,6 +19,7 @@ use crate::server::{self, Port};
 use crate::shared::inbox::{Arrival, Begun, Event};
 use crate::shared::lifetime::Phase;
 use crate::shared::lock::locked;
+use crate::shared::refusals::Refusal;
 use crate::shared::settings::Settings;
 use crate::shared::Shared;
 
@@ -88,6 +89,14 @@ impl Transport {
 
     fn fileno(&self) -> i32 {
         self.shared.inbox.eventfd().as_raw_fd()
+    }
+
+    fn refusals_fileno(&self) -> i32 {
+        self.shared.refusals.eventfd().as_raw_fd()
+    }
+
+    fn take_refusals(&self) -> (Vec<Refusal>, u64) {
+        self.shared.refusals.take()
     }
 
     fn drain(&self) {

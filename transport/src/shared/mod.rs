@@ -12,6 +12,7 @@ pub mod lifetime;
 pub mod lock;
 pub mod outbox;
 pub mod peer;
+pub mod refusals;
 pub mod request;
 pub mod settings;
 
@@ -26,6 +27,7 @@ use crate::shared::identity::Identities;
 use crate::shared::inbox::Inbox;
 use crate::shared::lifetime::Phase;
 use crate::shared::outbox::Outbox;
+use crate::shared::refusals::Refusals;
 use crate::shared::settings::Settings;
 
 pub struct Shared {
@@ -35,6 +37,7 @@ pub struct Shared {
     pub phase: watch::Sender<Phase>,
     pub accounts: Accounts,
     pub identities: Identities,
+    pub refusals: Refusals,
     calls: AtomicU64,
 }
 
@@ -44,6 +47,7 @@ impl Shared {
         Ok(Shared {
             accounts,
             identities: Identities::default(),
+            refusals: Refusals::new()?,
             settings,
             inbox: Arc::new(Inbox::new()?),
             outbox: Arc::default(),

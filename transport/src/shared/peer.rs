@@ -74,7 +74,7 @@ fn tls_of(session: &ServerConnection) -> Tls {
 }
 
 /// grpcio's form: the family, and the address as a URI has it.
-fn address_of(address: SocketAddr) -> String {
+pub fn address_of(address: SocketAddr) -> String {
     let port = address.port();
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => format!("ipv4:{ip}:{port}"),
