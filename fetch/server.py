@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fetch import chain
 from fetch.config import Settings, connection_hint
-from fetch.engine import background
+from fetch.engine import background, protocol
 from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.batch import Mutate
 from fetch.engine.format import NewerFormat
@@ -50,6 +50,7 @@ from fetch.services.lease import Lease
 from fetch.services.lock import Lock
 from fetch.services.maintenance import STORAGE_VERSION, VERSION, Maintenance
 from fetch.services.reflection import Reflection
+from fetch.services.snapshots import Snapshots
 from fetch.services.streams import Streams
 from fetch.services.users import Users
 from fetch.services.watch import Watch
@@ -145,7 +146,8 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
         if settings.workers == 1:
             require_free(settings)
         well = pages.health(store.check, lambda: not streams.stopping, instruments)
-        methods = methods_of(_services(settings, health, streams, members, register), links, observation.refusals)
+        offered = _services(settings, health, streams, engines, members, register)
+        methods = methods_of(offered, links, observation.refusals)
         application = Application(
             {"/version": pages.version(VERSION, STORAGE_VERSION), **well},
             cross_origin=True,
@@ -192,6 +194,7 @@ def _services(
     settings: Settings,
     health: Health,
     streams: Streams,
+    tenants: protocol.Tenants,
     members: Members | None = None,
     register: Register | None = None,
 ) -> list[Service]:
@@ -205,6 +208,7 @@ def _services(
         Auth(None if register is None else Users(register)),
         Lock(streams, settings.max_request_bytes),
         Election(streams, settings.max_request_bytes),
+        Snapshots(settings, tenants, streams),
         health,
     ]
     named = [service.name for service in services]

@@ -12,17 +12,15 @@ _SECONDS_BETWEEN = {True: 0.1, False: 10.0}
 class ProgressBar:
     """Progress in stages, each of so many things; it writes to stderr."""
 
-    def __init__(self, things: str, out: TextIO | None = None) -> None:
-        """`things` are what is counted."""
-        self._things = things
+    def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
         self._terminal = self._out.isatty()
         self._stage = ""
         self._began = self._told = 0.0
         self._open = False
 
-    def tell(self, stage: str, done: int, total: int) -> None:
-        """Tells how much of a stage is done; a total of 0 is one that nobody knows yet."""
+    def tell(self, stage: str, done: int, total: int, things: str = "changes") -> None:
+        """Tells how much of a stage is done, and of what; a total of 0 is one that nobody knows yet."""
         now = time.monotonic()
         if stage != self._stage:
             self.end()
@@ -31,7 +29,7 @@ class ProgressBar:
             return
         self._told = now
         rate = done / (now - self._began) if now > self._began and done else 0.0
-        told = f"{done:,} {self._things}" if not total else f"{done:,} of {total:,} {self._things}"
+        told = f"{done:,} {things}" if not total else f"{done:,} of {total:,} {things}"
         if rate:
             told += f", {rate:,.0f}/s"
             if total > done:

@@ -5,10 +5,13 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import grpc
+
 from fetch import errors
+from fetch.cli import connection
 from fetch.cli.failure import CommandError
 from fetch.cli.progress import ProgressBar
 from fetch.config import SettingsError
@@ -18,6 +21,7 @@ from fetch.snapshots.reader import BrokenFileError, FileReader, NoHashError
 from fetch.snapshots.restoring import NotAsStoredError, Restored, clear, restore
 from fetch.stores.protocol import KeyTooLong, StoreFull, StoreUnavailable, TransactionTooLarge
 from fetch.tenants.names import validate_tenant_name
+from fetch.v1.snapshots_pb2 import ClearRequest, RestoreRequest, RestoreResponse
 
 _FLAGS = (
     "--tenant",
@@ -27,7 +31,9 @@ _FLAGS = (
     "--bump-revision",
     "--mark-compacted",
     "--clear",
+    *connection.FLAGS,
 )
+_BLOB_BYTES = 64 << 10
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -43,9 +49,14 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     command.set_defaults(run=_run, flags=_FLAGS)
     command.add_argument("file", metavar="FILE", type=Path, nargs="?", help="the snapshot")
     command.add_argument("--tenant", metavar="NAME", required=True, help="the tenant, new or empty")
-    where = command.add_mutually_exclusive_group(required=True)
-    where.add_argument("--data-dir", metavar="DIR", type=Path, help="an embedded store that no daemon serves")
-    where.add_argument("--fdb-cluster-file", metavar="FILE", type=Path, help="FoundationDB's cluster, served or not")
+    where = command.add_mutually_exclusive_group()
+    where.add_argument(
+        "--data-dir", metavar="DIR", type=Path, help="an embedded store that no daemon serves, instead of a daemon"
+    )
+    where.add_argument(
+        "--fdb-cluster-file", metavar="FILE", type=Path, help="FoundationDB's cluster, served or not, instead"
+    )
+    connection.add_to(command)
     command.add_argument(
         "--skip-hash-check",
         action="store_true",
@@ -71,7 +82,12 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 def _run(options: argparse.Namespace) -> None:
     _check(options)
     try:
-        asyncio.run(_clear(options) if options.clear else _restore(options))
+        if options.data_dir is None and options.fdb_cluster_file is None:
+            asyncio.run(_clear_by_daemon(options) if options.clear else _restore_by_daemon(options))
+        else:
+            asyncio.run(_clear(options) if options.clear else _restore(options))
+    except grpc.aio.AioRpcError as error:
+        raise CommandError(_refusal(error, options)) from error
     except NoHashError as error:
         hint = "--skip-hash-check takes a file that was copied from etcd's data directory"
         raise CommandError(f"{options.file} cannot be restored: {error} ({hint})") from error
@@ -80,9 +96,7 @@ def _run(options: argparse.Namespace) -> None:
     except OSError as error:
         raise CommandError(f"{error.filename or options.file}: {error.strerror}") from error
     except errors.NotEmpty as error:
-        raise CommandError(
-            f"tenant {options.tenant} is not empty: restore into one that nobody has written to"
-        ) from error
+        raise CommandError(_not_empty(options)) from error
     except errors.EtcdError as error:
         raise CommandError(str(error).removeprefix("etcdserver: ")) from error
     except (StoreFull, StoreUnavailable, KeyTooLong, TransactionTooLarge) as error:
@@ -104,7 +118,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 async def _restore(options: argparse.Namespace) -> None:
-    bar = ProgressBar("changes")
+    bar = ProgressBar()
     with contextlib.closing(_Bar(bar)), FileReader(options.file, hashed=not options.skip_hash_check) as file, _ended():
         async with tenants_of(options.data_dir, options.fdb_cluster_file) as tenants:
             engine = await tenants.open(options.tenant)
@@ -116,6 +130,57 @@ async def _clear(options: argparse.Namespace) -> None:
     async with tenants_of(options.data_dir, options.fdb_cluster_file) as tenants:
         await clear(await tenants.open(options.tenant))
     sys.stdout.write(f"tenant {options.tenant} is empty\n")
+
+
+async def _restore_by_daemon(options: argparse.Namespace) -> None:
+    bar = ProgressBar()
+    size = options.file.stat().st_size
+    sent = 0
+    with contextlib.closing(_Bar(bar)), options.file.open("rb") as file, _ended():
+
+        async def parts() -> AsyncIterator[bytes]:
+            nonlocal sent
+            begin = RestoreRequest.Begin(
+                tenant=options.tenant,
+                skip_hash_check=options.skip_hash_check,
+                bump_revision=options.bump_revision,
+            )
+            yield RestoreRequest(begin=begin).SerializeToString()
+            while blob := file.read(_BLOB_BYTES):
+                yield RestoreRequest(blob=blob).SerializeToString()
+                sent += len(blob)
+                bar.tell("sending", sent, size, "bytes")
+            yield RestoreRequest(end=True).SerializeToString()
+
+        async with connection.connected(options) as channel:
+            answers = channel.stream_stream("/fetch.v1.Snapshots/Restore")(parts())
+            async for encoded in answers:
+                answer = RestoreResponse.FromString(encoded)
+                if answer.HasField("restored"):
+                    bar.end()
+                    it = answer.restored
+                    restored = Restored(it.revision, it.compacted, it.keys, it.leases, it.stored_bytes)
+                    sys.stdout.write(told(options.tenant, restored))
+                else:
+                    bar.tell(answer.progress.stage, answer.progress.done, answer.progress.total)
+
+
+async def _clear_by_daemon(options: argparse.Namespace) -> None:
+    async with connection.connected(options) as channel:
+        await channel.unary_unary("/fetch.v1.Snapshots/Clear")(ClearRequest(tenant=options.tenant).SerializeToString())
+    sys.stdout.write(f"tenant {options.tenant} is empty\n")
+
+
+def _refusal(error: grpc.aio.AioRpcError, options: argparse.Namespace) -> str:
+    """What a daemon has said, as one line."""
+    details = str(error.details() or error.code().name).removeprefix("etcdserver: ")
+    if details == errors.NotEmpty.text.removeprefix("etcdserver: "):
+        return _not_empty(options)
+    return details
+
+
+def _not_empty(options: argparse.Namespace) -> str:
+    return f"tenant {options.tenant} is not empty: restore into one that nobody has written to"
 
 
 def told(tenant: str, restored: Restored) -> str:

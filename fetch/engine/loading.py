@@ -20,8 +20,9 @@ steps the work gives way, and no more than a step is held.
 import functools
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from fetch import errors
 from fetch.engine import alarms, hashing
@@ -32,7 +33,7 @@ from fetch.engine.lease import Grant, slack
 from fetch.engine.reads import lasting_view
 from fetch.engine.records import StoredEvent, delete_event, key_value, mod_revision_of, put_event
 from fetch.engine.served import ServedTime
-from fetch.engine.turns import Work
+from fetch.engine.turns import Turns, Work
 from fetch.stores.protocol import Store
 from fetch.stores.transaction import Transaction
 
@@ -69,6 +70,17 @@ class Granted:
     lease: int
     ttl: int
     remaining: int
+
+
+@runtime_checkable
+class Loadable(Protocol):
+    """An engine that can be filled."""
+
+    tenant: str
+    turns: Turns
+
+    def loading(self, compacted: int) -> AbstractAsyncContextManager["Loader"]:
+        """See `StoredEngine`."""
 
 
 class Loader:

@@ -4,10 +4,7 @@ Follows `server/etcdserver/api/v3rpc/maintenance.go`. The daemon that writes for
 what the tenant has stored, not the size of the store that it shares with others.
 """
 
-import logging
-from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 import grpc
 
@@ -28,20 +25,17 @@ from fetch.config import Settings
 from fetch.engine.alarms import MEMBER_ID, Alarms
 from fetch.engine.protocol import StorageEngine
 from fetch.services.members import Alone, Membership
+from fetch.services.sending import Sender
 from fetch.services.unserved import refuse
 from fetch.services.wire import RAFT_TERM, fill, tenant_of
 from fetch.snapshots import schema
-from fetch.snapshots.taking import pieces, take
+from fetch.snapshots.taking import Piece
 
 # kube-apiserver asks for it to tell which features it may use; etcd 3.7 is what the answers follow
 VERSION = "3.7.3"
 STORAGE_VERSION = "3.7.0"
 # an etcd is never empty, and etcdctl divides by its size
 _LEAST_SIZE = 4096
-_SNAPSHOTS_AT_ONCE = 2
-"""Of a tenant. Each takes as much room on the disk as the tenant has data."""
-
-logger = logging.getLogger(__name__)
 
 
 class Maintenance:
@@ -50,13 +44,9 @@ class Maintenance:
     name = "etcdserverpb.Maintenance"
 
     def __init__(self, settings: Settings, membership: Membership | None = None) -> None:
-        """Snapshots are written beside the embedded store, else where temporary files are.
-
-        `membership` is told where there may be other daemons.
-        """
+        """`membership` is told where there may be other daemons."""
         self._membership = membership or Alone(settings)
-        self._directory = None if settings.fdb_cluster_file is not None else Path(settings.data_dir)
-        self._snapshots: Counter[str] = Counter()
+        self._sender = Sender(settings)
 
     def handlers(self) -> Mapping[str, grpc.RpcMethodHandler]:
         """The service's methods."""
@@ -153,26 +143,12 @@ class Maintenance:
 
         :raises TooManyRequests: so many of the tenant's are under way :raises Refused: UNAVAILABLE, no room on the disk
         """
-        engine = tenant_of(call)
-        tenant = engine.tenant
-        if self._snapshots[tenant] >= _SNAPSHOTS_AT_ONCE:
-            raise errors.TooManyRequests("snapshots")
-        self._snapshots[tenant] += 1
-        try:
-            with await take(engine, self._directory) as spool:
-                async for piece in pieces(spool):
-                    message = SnapshotResponse(
-                        remaining_bytes=piece.remaining, blob=piece.data, version=schema.STORAGE_VERSION
-                    )
-                    await call.write(message.SerializeToString())
-        except OSError as error:
-            logger.warning("a snapshot of %s cannot be written: %s", tenant, error)
-            why = f"etcdserver: the snapshot cannot be written: {error.strerror}"
-            raise errors.Refused(grpc.StatusCode.UNAVAILABLE, why) from error
-        finally:
-            self._snapshots[tenant] -= 1
-            if not self._snapshots[tenant]:
-                del self._snapshots[tenant]
+
+        async def write(piece: Piece) -> None:
+            message = SnapshotResponse(remaining_bytes=piece.remaining, blob=piece.data, version=schema.STORAGE_VERSION)
+            await call.write(message.SerializeToString())
+
+        await self._sender.send(tenant_of(call), write)
 
 
 def _as_its_own(alarms: Alarms, engine: StorageEngine) -> Alarms:

@@ -15,10 +15,9 @@ from itertools import islice
 from typing import Literal
 
 from fetch.engine.alarms import MOST, Alarms
-from fetch.engine.engine import StoredEngine
 from fetch.engine.hashing import begin_contents, record_of_deletion, record_of_put
 from fetch.engine.layout import FIRST_REVISION, NEVER
-from fetch.engine.loading import Change, Loader
+from fetch.engine.loading import Change, Loadable, Loader
 from fetch.engine.records import message_of
 from fetch.engine.turns import Work
 from fetch.snapshots import schema
@@ -99,7 +98,7 @@ async def look_through(file: FileReader, work: Work, progress: Progress) -> Cont
     return Contents(newest, finished, scheduled, changes, leases, frozenset(alarms), hashed.value)
 
 
-async def restore(engine: StoredEngine, file: FileReader, progress: Progress, bump: int = 0) -> Restored:
+async def restore(engine: Loadable, file: FileReader, progress: Progress, bump: int = 0) -> Restored:
     """Restores the engine's tenant, which has to be empty, from a file.
 
     `bump` is added to the revision of the newest change, which becomes the compacted revision too, unless it is 0. If
@@ -123,7 +122,7 @@ async def restore(engine: StoredEngine, file: FileReader, progress: Progress, bu
     return Restored(revision, compacted, loader.keys, contents.leases, loader.stored_bytes)
 
 
-async def clear(engine: StoredEngine) -> None:
+async def clear(engine: Loadable) -> None:
     """Clears what an interrupted restoring has left behind. A tenant that is empty stays so.
 
     :raises NotEmpty: the tenant is whole :raises LoadingElsewhere: it is being restored here

@@ -37,6 +37,11 @@ class Spool:
     ) -> None:
         self.close()
 
+    @property
+    def descriptor(self) -> int:
+        """The file's, which is open as long as this is."""
+        return self._file.fileno()
+
     async def append(self, pieces: Sequence[bytes]) -> None:
         """Writes at the end.
 

@@ -37,7 +37,7 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[_NeverLo
     instruments = Instruments(settings.metrics_tenants)
     links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, tenants, instruments)
     health, streams = Health(), Streams()
-    methods = methods_of(server._services(settings, health, streams), links)
+    methods = methods_of(server._services(settings, health, streams, tenants), links)
     application = Application({}, cross_origin=True, gateway=Gateway(methods, settings))
     rotation = server.rotation_of(files_of(settings), instruments)
     serving = server_of(methods, settings, application, rotation)
