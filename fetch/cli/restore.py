@@ -19,7 +19,7 @@ from fetch.process.offline import tenants_of
 from fetch.snapshots.decoding import MOST_REVISION
 from fetch.snapshots.reader import BrokenFileError, FileReader, NoHashError
 from fetch.snapshots.restoring import NotAsStoredError, Restored, clear, restore
-from fetch.stores.protocol import KeyTooLong, StoreFull, StoreUnavailable, TransactionTooLarge
+from fetch.stores.protocol import StoreFull, StoreUnavailable
 from fetch.tenants.names import validate_tenant_name
 from fetch.v1.snapshots_pb2 import ClearRequest, RestoreRequest, RestoreResponse
 
@@ -99,7 +99,7 @@ def _run(options: argparse.Namespace) -> None:
         raise CommandError(_not_empty(options)) from error
     except errors.EtcdError as error:
         raise CommandError(str(error).removeprefix("etcdserver: ")) from error
-    except (StoreFull, StoreUnavailable, KeyTooLong, TransactionTooLarge) as error:
+    except (StoreFull, StoreUnavailable) as error:
         raise CommandError(f"the store did not take it: {error}") from error
     except (KeyboardInterrupt, asyncio.CancelledError) as error:
         raise CommandError(f"interrupted: nothing of it is in tenant {options.tenant}") from error

@@ -33,7 +33,7 @@ from fetch.engine.lease import Grant, slack
 from fetch.engine.reads import lasting_view
 from fetch.engine.records import StoredEvent, delete_event, key_value, mod_revision_of, put_event
 from fetch.engine.served import ServedTime
-from fetch.engine.turns import Turns, Work
+from fetch.engine.turns import Work
 from fetch.stores.protocol import Store
 from fetch.stores.transaction import Transaction
 
@@ -75,9 +75,6 @@ class Granted:
 @runtime_checkable
 class Loadable(Protocol):
     """An engine that can be filled."""
-
-    tenant: str
-    turns: Turns
 
     def loading(self, compacted: int) -> AbstractAsyncContextManager["Loader"]:
         """See `StoredEngine`."""

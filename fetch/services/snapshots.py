@@ -11,7 +11,6 @@ from google.protobuf.message import DecodeError
 from fetch import errors
 from fetch.chain import Call
 from fetch.config import Settings
-from fetch.engine.loading import Loadable
 from fetch.engine.protocol import StorageEngine, Tenants, UnknownTenant
 from fetch.services.sending import Sender, cannot_be_written
 from fetch.services.streams import Streams
@@ -20,7 +19,6 @@ from fetch.snapshots.reader import BrokenFileError, FileReader
 from fetch.snapshots.restoring import NotAsStoredError, Restored, clear, restore
 from fetch.snapshots.spool import Spool, in_thread
 from fetch.snapshots.taking import Piece
-from fetch.stores.protocol import KeyTooLong, TransactionTooLarge
 from fetch.tenants.names import validate_tenant_name
 from fetch.v1.snapshots_pb2 import (
     ClearRequest,
@@ -72,7 +70,7 @@ class Snapshots:
         """Clear."""
         require_administrator(call)
         with self._streams.serving():
-            await clear(_loadable(await self._open(ClearRequest.FromString(request).tenant)))
+            await clear(await self._open(ClearRequest.FromString(request).tenant))
         return ClearResponse().SerializeToString()
 
     async def restore(self, _: bytes, call: Call) -> None:
@@ -91,7 +89,7 @@ class Snapshots:
         begin = (await _next(call)).begin
         if begin.bump_revision > MOST_REVISION:
             raise errors.Refused(_Code.INVALID_ARGUMENT, "etcdserver: the revision is bumped by more than there can be")
-        engine = _loadable(await self._open(begin.tenant))
+        engine = await self._open(begin.tenant)
         try:
             with Spool(self._sender.directory) as spool:
                 await _receive(call, spool)
@@ -104,9 +102,6 @@ class Snapshots:
             raise errors.Refused(_Code.INVALID_ARGUMENT, why) from error
         except NotAsStoredError as error:
             raise errors.Refused(_Code.DATA_LOSS, f"etcdserver: {error}") from error
-        except (KeyTooLong, TransactionTooLarge) as error:
-            why = f"etcdserver: the snapshot has more in one change than the store takes: {error}"
-            raise errors.Refused(_Code.INVALID_ARGUMENT, why) from error
         except OSError as error:
             raise cannot_be_written(error) from error
         await call.write(RestoreResponse(restored=_restored(restored)).SerializeToString())
@@ -129,13 +124,6 @@ def require_administrator(call: Call) -> None:
     if not call.administrator:
         why = "etcdserver: permission denied: this is for administrators (--admin-principals)"
         raise errors.Refused(_Code.PERMISSION_DENIED, why)
-
-
-def _loadable(engine: StorageEngine) -> Loadable:
-    """:raises Refused: UNIMPLEMENTED, the engine stands on no store"""
-    if not isinstance(engine, Loadable):
-        raise errors.Refused(_Code.UNIMPLEMENTED, "etcdserver: snapshots are restored into what is in a store")
-    return engine
 
 
 async def _next(call: Call) -> RestoreRequest:

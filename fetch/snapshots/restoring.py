@@ -14,15 +14,20 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+import grpc
+
 from fetch.engine.alarms import MOST, Alarms
 from fetch.engine.hashing import begin_contents, record_of_deletion, record_of_put
 from fetch.engine.layout import FIRST_REVISION, NEVER
 from fetch.engine.loading import Change, Loadable, Loader
+from fetch.engine.protocol import StorageEngine
 from fetch.engine.records import message_of
 from fetch.engine.turns import Work
+from fetch.errors import Refused
 from fetch.snapshots import schema
 from fetch.snapshots.decoding import MOST_REVISION, Decoded, alarm_of, change_of, lease_of, revision_of
 from fetch.snapshots.reader import BrokenFileError, FileReader
+from fetch.stores.protocol import KeyTooLong, TransactionTooLarge
 
 _PAGE = 250
 _PAGE_BYTES = 1 << 20
@@ -98,7 +103,7 @@ async def look_through(file: FileReader, work: Work, progress: Progress) -> Cont
     return Contents(newest, finished, scheduled, changes, leases, frozenset(alarms), hashed.value)
 
 
-async def restore(engine: Loadable, file: FileReader, progress: Progress, bump: int = 0) -> Restored:
+async def restore(engine: StorageEngine, file: FileReader, progress: Progress, bump: int = 0) -> Restored:
     """Restores the engine's tenant, which has to be empty, from a file.
 
     `bump` is added to the revision of the newest change, which becomes the compacted revision too, unless it is 0. If
@@ -106,30 +111,42 @@ async def restore(engine: Loadable, file: FileReader, progress: Progress, bump: 
     again or cleared.
 
     :raises BrokenFileError: nothing was written :raises NotEmpty: :raises LoadingElsewhere: :raises OSError:
-    :raises NotAsStoredError: and whatever the store raises
+    :raises NotAsStoredError: and whatever the store raises :raises Refused: there is no store, or it takes less at once
     """
+    loading = _loadable(engine).loading
     async with engine.turns.work(engine.tenant) as work:
         contents = await look_through(file, work, progress)
     revision, compacted = _revisions(contents, bump)
-    async with engine.loading(contents.compacted) as loader:
+    async with loading(contents.compacted) as loader:
         await loader.begin()
         try:
             await _load(loader, file, contents, progress)
             await loader.finish(revision, compacted, contents.alarms)
+        except (KeyTooLong, TransactionTooLarge) as error:
+            await _clear(loader)
+            why = f"etcdserver: the snapshot has more in one change than the store takes: {error}"
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, why) from error
         except BaseException:
             await _clear(loader)
             raise
     return Restored(revision, compacted, loader.keys, contents.leases, loader.stored_bytes)
 
 
-async def clear(engine: Loadable) -> None:
+async def clear(engine: StorageEngine) -> None:
     """Clears what an interrupted restoring has left behind. A tenant that is empty stays so.
 
     :raises NotEmpty: the tenant is whole :raises LoadingElsewhere: it is being restored here
     """
-    async with engine.loading(NEVER) as loader:
+    async with _loadable(engine).loading(NEVER) as loader:
         await loader.begin()
         await loader.clear()
+
+
+def _loadable(engine: StorageEngine) -> Loadable:
+    if not isinstance(engine, Loadable):
+        why = "etcdserver: snapshots are restored into what is in a store"
+        raise Refused(grpc.StatusCode.UNIMPLEMENTED, why)
+    return engine
 
 
 async def _clear(loader: Loader) -> None:

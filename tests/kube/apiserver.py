@@ -167,7 +167,8 @@ def start_apiserver(
 def start_apiserver_on(
     address: str, signer: Certificate, tenant: str, programs: Programs, directory: Path, flags: Sequence[str] = ()
 ) -> Iterator[Apiserver]:
-    """Starts a kube-apiserver whose storage is at the address, where the signer's certificates are taken."""
+    """Starts a kube-apiserver whose storage is at the address, where the signer's certificates are taken, unless it
+    begins with http://."""
     directory.mkdir(parents=True)
     signer.write(directory, "ca")
     certificates.issue(signer, tenant).write(directory, "tenant")
@@ -179,7 +180,7 @@ def start_apiserver_on(
     (directory / "tokens.csv").write_text(f"{token},admin,admin,system:masters\n")
     command = [
         programs.apiserver,
-        f"--etcd-servers=https://{address}",
+        f"--etcd-servers={address if '://' in address else f'https://{address}'}",
         f"--etcd-cafile={directory}/ca.crt",
         f"--etcd-certfile={directory}/tenant.crt",
         f"--etcd-keyfile={directory}/tenant.key",

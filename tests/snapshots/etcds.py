@@ -12,7 +12,7 @@ from pathlib import Path
 from fetch.api.rpc_pb2 import SnapshotResponse
 from tests import peers
 from tests.endpoints.client import Client
-from tests.endpoints.etcd import Etcd
+from tests.endpoints.etcd import Etcd, EtcdServer
 from tests.endpoints.server import Missing
 
 SECONDS = 60
@@ -32,10 +32,16 @@ class Restoring:
     @contextmanager
     def restored(self, snapshot: Path, directory: Path) -> Iterator[Client]:
         """A client of an etcd that was restored from the file, and started."""
+        with self.started(snapshot, directory) as server, server.connect() as client:
+            yield client
+
+    @contextmanager
+    def started(self, snapshot: Path, directory: Path) -> Iterator[EtcdServer]:
+        """An etcd that was restored from the file, and started."""
         directory.mkdir(exist_ok=True)
         run(self.etcdutl, "snapshot", "restore", str(snapshot), f"--data-dir={directory / 'etcd'}")
-        with self.etcd.start(directory) as server, server.connect() as client:
-            yield client
+        with self.etcd.start(directory) as server:
+            yield server
 
 
 def run(*command: str) -> str:
