@@ -140,7 +140,7 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
     register = _register(settings, store, tenants)
     upkeep = Upkeep(Following(store, register, tenants), Clearing(store, register, served), observation.failed)
     try:
-        engines = tenants if writers is None else SharedTenants(tenants, writers, traces=is_tracing())
+        engines = tenants if writers is None else _shared(tenants, writers, instruments)
         links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, engines, instruments, rotation)
         health, streams = Health(), Streams()
         if settings.workers == 1:
@@ -321,6 +321,14 @@ def _writers(settings: Settings, members: Members, served: ServedTime) -> Writer
         Path(str(path)) for path in (settings.peer_cert_file, settings.peer_key_file, settings.peer_trusted_ca_file)
     )
     return Writers(members, served.now, Caller(Files(certificate, key, authority)).connect)
+
+
+def _shared(tenants: Tenants, writers: Writers, instruments: Instruments) -> SharedTenants:
+    """The tenants' engines, whose writes go to other daemons too; what came of these is counted."""
+    sent = instruments.counter(
+        "fetch.peers.writes", "Writes for the daemon that writes for their tenant, by what came of them.", ("result",)
+    )
+    return SharedTenants(tenants, writers, traces=is_tracing(), report=lambda result: sent.add((result,)))
 
 
 async def _among_daemons(

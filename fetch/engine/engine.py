@@ -41,6 +41,7 @@ from fetch.engine.reads import (
     page,
     without_values,
 )
+from fetch.engine.reaper import LeftToWriter
 from fetch.engine.renewals import Renewals
 from fetch.engine.retention import Retention, claim
 from fetch.engine.served import ServedTime, served_since
@@ -57,6 +58,7 @@ _PIECE = 1000
 _MOST_KEYS_EXPIRED = 256
 _TRIES = 5
 _TRIES_TO_READ = 2
+_LEFT_TO_WRITER_MS = 10_000
 MOST_RESPONSE_BYTES = 512 << 20
 """The largest answer to a range or to a transaction that only reads, unless it is set otherwise."""
 
@@ -108,6 +110,7 @@ class StoredEngine:
             functools.partial(turns.short, tenant),
             claim,
         )
+        self._claim = claim
         self._granted = granted
         self._served = served
         self._renewals = Renewals(self._store_renewals)
@@ -385,6 +388,7 @@ class StoredEngine:
         rows = [served_row(self._layout.shared), *(self._layout.lease(lease_id) for lease_id, _ in due)]
 
         async def expire(batch: Batch, most_keys: int, *, whole: bool) -> int:
+            await self._leave_to_writer(batch, due)
             return await lease.expire(batch, self.keyspace, due, self._served, most_keys, whole=whole)
 
         most_keys = _MOST_KEYS_EXPIRED
@@ -402,6 +406,16 @@ class StoredEngine:
                 except errors.RequestTooLarge:
                     if most_keys == 1:
                         raise
+
+    async def _leave_to_writer(self, batch: Batch, due: Sequence[lease.Due]) -> None:
+        """Leaves leases to the daemon that writes for the tenant, which finds them too. Long batches of others would
+        only be evaluated again and again beside its own. What it has not expired for a while is expired here.
+
+        :raises LeftToWriter:
+        """
+        if self._claim is not None and self._served.now() - due[0][1] < _LEFT_TO_WRITER_MS:
+            if self._claim.is_anothers(await batch.transaction.get(self._layout.writer)):
+                raise LeftToWriter
 
     async def find_lease(self, lease_id: int, *, keys: bool) -> tuple[lease.Grant | None, int, list[bytes], int]:
         """A lease's grant (None: no such lease), the seconds it has left, its keys if they are asked for, and the

@@ -41,6 +41,10 @@ Expire = Callable[[str, Sequence[Due]], Awaitable[int]]
 """Expires leases of a tenant that are due, in its next batch: at least one, from the first on; how many."""
 
 
+class LeftToWriter(Exception):
+    """Another daemon writes for the tenant, and will expire its leases."""
+
+
 @dataclass(slots=True)
 class _Failing:
     """A tenant whose leases could not be expired, and when to try again."""
@@ -171,6 +175,8 @@ class Reaper:
             async with asyncio.timeout(_LONGEST_SECONDS):
                 while due:
                     del due[: await self._expire(tenant, due) or len(due)]
+        except LeftToWriter:
+            self._fail(tenant)
         except (StoreUnavailable, errors.TimedOut, TimeoutError) as error:
             logger.warning("leases of %s cannot be expired now; trying again: %s", tenant, error or "takes too long")
             self._fail(tenant)

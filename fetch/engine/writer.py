@@ -56,6 +56,9 @@ class Claim(Protocol):
         """What the row becomes with a batch that found it so; None: it stays. Asked again where a batch is evaluated
         again, and to have no effects."""
 
+    def is_anothers(self, stored: bytes | None) -> bool:
+        """Whether the row says that another daemon writes now, as far as this one knows."""
+
     def committed(self, stored: bytes | None, written: bytes | None) -> None:
         """A batch that has found it so, and written this, has been committed."""
 

@@ -88,17 +88,20 @@ class Writing:
         elif not self._unreachable(writer):
             self._follow(writer)
 
+    def is_anothers(self, stored: bytes | None) -> bool:
+        """See `Claim`."""
+        if stored is None:
+            return False
+        holder, written = unpack_claim(stored)
+        return holder != self._own and self._now() - written < FRESH_MS and not self._unreachable(holder)
+
     def renewed(self, stored: bytes | None) -> bytes | None:
         """See `Claim`."""
-        now = self._now()
         if stored is not None and not self._taking:
-            holder, written = unpack_claim(stored)
-            if holder == self._own:
-                if self.writer is not None:  # it has been handed on
-                    return None
-            elif now - written < FRESH_MS and not self._unreachable(holder):
+            is_handed_on = self.writer is not None and unpack_claim(stored)[0] == self._own
+            if is_handed_on or self.is_anothers(stored):
                 return None
-        return pack_claim(self._own, now)
+        return pack_claim(self._own, self._now())
 
     def committed(self, stored: bytes | None, written: bytes | None) -> None:
         """See `Claim`."""

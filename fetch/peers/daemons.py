@@ -80,11 +80,14 @@ class Writers:
 class SharedTenants:
     """Gives each tenant its engine, whose writes go to whoever writes for it."""
 
-    def __init__(self, tenants: Tenants, writers: Writers, *, traces: bool) -> None:
-        """`traces`: spans go somewhere."""
+    def __init__(
+        self, tenants: Tenants, writers: Writers, *, traces: bool, report: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`traces`: spans go somewhere; `report`: see `SharedEngine`."""
         self._tenants = tenants
         self._writers = writers
         self._traces = traces
+        self._report = report
         self._shared: dict[str, SharedEngine] = {}
 
     def get(self, name: str) -> SharedEngine | None:
@@ -112,7 +115,7 @@ class SharedTenants:
         if shared is None or shared.stored is not stored:
             writing = self._writers.of(stored.tenant)
             shared = self._shared[stored.tenant] = SharedEngine(
-                stored, writing, self._writers.link, traces=self._traces
+                stored, writing, self._writers.link, self._report, traces=self._traces
             )
         return shared
 

@@ -29,12 +29,23 @@ class SharedEngine:
     """The storage engine's protocol, over the engine of this daemon and those of the others."""
 
     def __init__(
-        self, stored: StoredEngine, writing: Writing, link: Callable[[int], Link | None], *, traces: bool
+        self,
+        stored: StoredEngine,
+        writing: Writing,
+        link: Callable[[int], Link | None],
+        report: Callable[[str], None],
+        *,
+        traces: bool,
     ) -> None:
-        """`link(daemon)` is the way to another daemon, if it can be used now; `traces`: spans go somewhere."""
+        """`link(daemon)` is the way to another daemon, if it can be used now; `traces`: spans go somewhere.
+
+        `report` is told of each write that was to be sent: it was "answered", "unanswered", or "returned" to be written
+        here.
+        """
         self.stored = stored
         self._writing = writing
         self._link = link
+        self._report = report
         self._traces = traces
         self.tenant = stored.tenant
         self.member_id = stored.member_id
@@ -170,7 +181,13 @@ class SharedEngine:
         try:
             result = await link.exchange(write)
         except NotTaken:
+            self._report("returned")
             return None
         except Unanswered as error:
+            self._report("unanswered")
             raise errors.TimedOut from error
-        return None if result.declined else operations.done(result)
+        if result.declined:
+            self._report("returned")
+            return None
+        self._report("answered")
+        return operations.done(result)

@@ -1,6 +1,7 @@
 """The write operations of the storage engine's protocol as messages: how each is sent, carried out and answered."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 import grpc
@@ -8,7 +9,7 @@ import grpc
 from fetch import errors
 from fetch.api.rpc_pb2 import DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RequestOp, TxnRequest
 from fetch.chain.parsing import parse_txn
-from fetch.chain.status import status_of
+from fetch.chain.status import INTERNAL, status_of
 from fetch.engine.alarms import Alarms
 from fetch.engine.answers import Answer, Message
 from fetch.engine.engine import StoredEngine
@@ -19,6 +20,8 @@ from fetch.v1.peers_pb2 import Done, Failure, Result, Write
 
 LARGEST_TXN = 64 << 10
 """A transaction that is larger, or whose answer may be, is carried out where it came in: it may take long to encode."""
+
+logger = logging.getLogger(__name__)
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -115,8 +118,10 @@ async def carry_out(engine: StoredEngine, write: Write) -> Result:
         result.done.CopyFrom(await _carry_out(engine, write))
     except asyncio.CancelledError:
         raise
-    except Exception as error:  # noqa: BLE001  it is told to whom it concerns
+    except Exception as error:
         code, text = status_of(error)
+        if (code, text) == INTERNAL:
+            logger.exception("a write that another daemon has sent failed")
         result.failure.CopyFrom(Failure(code=code.value[0], text=text))
     return result
 

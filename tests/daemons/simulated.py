@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -85,12 +85,12 @@ async def load(pick: Callable[[int], Daemon], count: int, seconds: float) -> lis
     return sorted(took)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> None:
-    """Returns when the condition holds, which it has to within so long."""
-    ends = clients.now() + seconds
-    while not await condition():
+async def until(holds: Callable[[], bool]) -> None:
+    """Returns when it holds, which it has to within a second."""
+    ends = clients.now() + 1
+    while not holds():
         assert clients.now() < ends
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.0001)
 
 
 __all__ = ["TENANT", "CallError", "Site", "create", "load", "simulate", "until"]

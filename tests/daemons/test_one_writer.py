@@ -5,11 +5,20 @@ from collections import Counter
 
 import grpc
 import pytest
+from opentelemetry import trace
 
-from fetch.api.rpc_pb2 import RangeRequest, RangeResponse
+from fetch.api.rpc_pb2 import (
+    LeaseGrantRequest,
+    LeaseGrantResponse,
+    PutRequest,
+    PutResponse,
+    RangeRequest,
+    RangeResponse,
+)
 from fetch.engine.batch import Committed
-from tests.daemons.simulated import TENANT, CallError, Site, create, load, simulate
+from tests.daemons.simulated import TENANT, CallError, Site, create, load, simulate, until
 from tests.simulation import clients
+from tests.simulation.daemon import Daemon
 
 
 def attempts(site: Site) -> Counter[str]:
@@ -24,6 +33,7 @@ def attempts(site: Site) -> Counter[str]:
                 counted["batches"] += 1
                 counted["attempts"] += committed.attempts
                 counted[name] += committed.writes
+                counted[f"{name} again"] += committed.attempts - 1
 
         stored._writer._committed = report
     return counted
@@ -215,3 +225,73 @@ def test_two_that_both_send_to_each_other_agree() -> None:
 
     counted = simulate(2, test)
     assert min(counted["daemon-0"], counted["daemon-1"]) == 0
+
+
+def test_leases_are_expired_by_the_daemon_that_writes() -> None:
+    async def test(site: Site) -> int:
+        await load(lambda number: site.daemons[number % 2], 4, 2)
+        writer = await site.writer()
+        [other] = [daemon for daemon in site.daemons if daemon is not writer]
+        for number in range(5):
+            await leased(other, number, 20)
+        counted = attempts(site)
+        await load(lambda _: writer, 4, 12)
+        span = RangeRequest(key=b"/l/", range_end=b"/l0")
+        assert (await other.call(TENANT, clients.KV + "Range", span, RangeResponse)).count == 0
+        return counted[f"{other.name} again"]
+
+    assert simulate(2, test) == 0
+
+
+async def leased(daemon: Daemon, number: int, count: int) -> None:
+    """Puts so many keys that end with a lease of five seconds."""
+    request = LeaseGrantRequest(TTL=5)
+    granted = await daemon.call(TENANT, clients.LEASE + "LeaseGrant", request, LeaseGrantResponse)
+    for key in range(count):
+        put = PutRequest(key=b"/l/%d/%d" % (number, key), value=b"value", lease=granted.ID)
+        await daemon.call(TENANT, clients.KV + "Put", put, PutResponse)
+
+
+def test_a_write_belongs_to_the_trace_that_it_was_called_in() -> None:
+    async def test(site: Site) -> list[int]:
+        await load(lambda number: site.daemons[number % 2], 4, 2)
+        writer = await site.writer()
+        [other] = [daemon for daemon in site.daemons if daemon is not writer]
+        stored = writer.tenants.get(TENANT)
+        assert stored is not None
+        traces: list[int] = []
+
+        def report(committed: object) -> None:
+            if isinstance(committed, Committed):
+                traces.extend(
+                    caller.run(trace.get_current_span).get_span_context().trace_id for caller in committed.callers
+                )
+
+        stored._writer._committed = report
+        span = trace.NonRecordingSpan(trace.SpanContext(7, 11, is_remote=False, trace_flags=trace.TraceFlags(1)))
+        with trace.use_span(span):
+            await create(other, b"/traced")
+        return traces
+
+    assert simulate(2, test) == [7]
+
+
+def test_a_call_that_is_cancelled_is_cancelled_where_it_was_sent() -> None:
+    async def test(site: Site) -> int:
+        await load(lambda number: site.daemons[number % 2], 4, 2)
+        writer = await site.writer()
+        [other] = [daemon for daemon in site.daemons if daemon is not writer]
+        stored = writer.tenants.get(TENANT)
+        assert stored is not None
+        writing = asyncio.create_task(create(writer, b"/first"))  # its batch is under way when the others come
+        await asyncio.sleep(0.001)
+        waiting = [asyncio.create_task(create(other, b"/cancelled/%d" % number)) for number in range(5)]
+        await until(lambda: stored.waiting_writes == 5)
+        for task in waiting:
+            task.cancel()
+        await writing
+        await asyncio.sleep(0.1)
+        span = RangeRequest(key=b"/cancelled/", range_end=b"/cancelled0")
+        return (await other.call(TENANT, clients.KV + "Range", span, RangeResponse)).count
+
+    assert simulate(2, test) < 5

@@ -116,7 +116,7 @@ class Daemon:
         shared: GivesEngines = self.tenants
         if self.writers is not None and self.network is not None:
             self.peers = Peers(self.tenants, self.writers, lambda _: None)
-            shared = SharedTenants(self.tenants, self.writers, traces=False)
+            shared = SharedTenants(self.tenants, self.writers, traces=True)
             self.network.listen(self.name, self._accept)
         links = [
             Link("tenant", "tests", _Tenant(shared)),
