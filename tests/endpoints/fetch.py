@@ -19,6 +19,7 @@ from tests.endpoints.server import CHANNEL_OPTIONS, Flags, Missing
 
 SERVE = (sys.executable, "-m", "fetch", "serve")
 SERVE_SIMULATED = (sys.executable, "-m", "tests.simulation.serve", "serve", "--workers=1")
+SERVE_SENDING = (sys.executable, "-m", "tests.daemons.serve", "serve", "--workers=1")
 SERVE_MEMORY = (sys.executable, "-m", "tests.endpoints.serve_memory", "serve", "--workers=1")
 
 
@@ -26,7 +27,7 @@ SERVE_MEMORY = (sys.executable, "-m", "tests.endpoints.serve_memory", "serve", "
 class Fetch:
     """fetch on one of its stores: `embedded`, `fdb` with the cluster file, or `simulated`: a FoundationDB in memory.
 
-    With `memory` it has no store, but the storage engine in memory.
+    `sending` is the simulated one with a second daemon that all writes are sent to. With `memory` it has no store, but the storage engine in memory.
     """
 
     store: str
@@ -47,11 +48,12 @@ class Fetch:
     @property
     def is_durable(self) -> bool:
         """Whether data outlives the daemon."""
-        return self.store not in ("simulated", "memory")
+        return self.store not in ("simulated", "sending", "memory")
 
     @property
     def command(self) -> Sequence[str]:
-        return {"simulated": SERVE_SIMULATED, "memory": SERVE_MEMORY}.get(self.store, SERVE)
+        commands = {"simulated": SERVE_SIMULATED, "sending": SERVE_SENDING, "memory": SERVE_MEMORY}
+        return commands.get(self.store, SERVE)
 
     @contextmanager
     def start(self, directory: Path, flags: Flags = (), listeners: Sequence[str] = ()) -> Iterator["FetchServer"]:
@@ -140,7 +142,15 @@ def _on_foundationdb() -> Fetch | Missing:
     return Fetch("fdb", Path(cluster_file))
 
 
-STORES = (Fetch("embedded"), Fetch("simulated"), _on_foundationdb())
+SENDING = Fetch("sending")
+"""fetch on a simulated FoundationDB, whose writes are all sent to another daemon."""
+
+STORES = (
+    Fetch("embedded"),
+    Fetch("simulated"),
+    _on_foundationdb(),
+    *([SENDING] if "FETCH_TEST_SENDING" in os.environ else []),
+)
 """fetch on each of its stores."""
 
 MEMORY = Fetch("memory")
