@@ -5,16 +5,16 @@ One file, since it is one order: each thing is made of what was made before it.
 
 import asyncio
 import contextlib
-import functools
 import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from fetch import chain
 from fetch.config import Settings, connection_hint
+from fetch.daemons import join, members_of, shared, writers_of
 from fetch.engine import background, protocol
 from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.batch import Mutate
@@ -31,10 +31,9 @@ from fetch.http.serving.listener import Listener
 from fetch.observation import event_loop
 from fetch.observation.engines import Observation
 from fetch.observation.instruments import Instruments
-from fetch.observation.telemetry import Telemetry, TelemetryError, is_tracing
-from fetch.peers.daemons import Peers, SharedTenants, Writers, leave_others
+from fetch.observation.telemetry import Telemetry, TelemetryError
+from fetch.peers.daemons import Writers
 from fetch.peers.members import Members
-from fetch.peers.streams import Allowed, Caller, Files, PeerService
 from fetch.process.collector import relax_collector
 from fetch.process.limits import raise_open_files
 from fetch.process.manager import Manager
@@ -65,7 +64,7 @@ from fetch.tls.apart import keep_apart
 from fetch.tls.material import Files as TlsFiles
 from fetch.tls.material import MaterialError, files_of, peer_files_of
 from fetch.tls.rotation import Rotation, measure, rotating
-from fetch.transport import Service, methods_of, peer_server_of, server_of
+from fetch.transport import Service, methods_of, server_of
 
 _GRACE_SECONDS = 5.0
 _DEFAULT_QUOTA = 2 << 30
@@ -131,16 +130,16 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
     inner = chain.load(chain.OPERATION_GROUP, settings.transaction_interceptors, settings, instruments=instruments)
     store = _open_store(settings, worker)
     served = _served(settings, store)
-    members = _members(settings, store)
+    members = members_of(settings, store)
     observation.identify(VERSION, MEMBER_ID if members is None else members.own.id)
-    writers = None if members is None else _writers(settings, members, served)
+    writers = None if members is None else writers_of(settings, members, served)
     tenants = _tenants(settings, store, chain.compose(inner, apply), observation, served, writers)
     if members is not None:
         tenants.member_id = members.own.id
     register = _register(settings, store, tenants)
     upkeep = Upkeep(Following(store, register, tenants), Clearing(store, register, served), observation.failed)
     try:
-        engines = tenants if writers is None else _shared(tenants, writers, instruments)
+        engines = tenants if writers is None else shared(tenants, writers, instruments)
         links = chain.load(chain.REQUEST_GROUP, settings.interceptors, settings, engines, instruments, rotation)
         health, streams = Health(), Streams()
         if settings.workers == 1:
@@ -158,7 +157,7 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
         tenants.start()
         upkeep.start()
         following = await follow_store(store, health)
-        leave = await _among_daemons(settings, tenants, members, writers, observation, rotation=of_peers)
+        leave = await join(settings, tenants, members, writers, observation, rotation=of_peers)
         await server.start()
         try:
             async with rotating(rotation, of_peers), _observed(settings, telemetry, observation, tenants, well):
@@ -303,67 +302,6 @@ def _tenants(
         tenants.retention = Retention(seconds, revisions)
     observation.watch_over(tenants, quota)
     return tenants
-
-
-def _members(settings: Settings, store: Store) -> Members | None:
-    """The daemons on a FoundationDB; None: the store is one daemon's."""
-    if settings.fdb_cluster_file is None:
-        return None
-    peer_urls = settings.initial_advertise_peer_urls if settings.has_peers else ()
-    return Members(store, settings.name, settings.advertise_client_urls, peer_urls)
-
-
-def _writers(settings: Settings, members: Members, served: ServedTime) -> Writers | None:
-    """What finds a tenant's writer among daemons that have peers; None: this one sends nothing to others."""
-    if not settings.has_peers:
-        return None
-    certificate, key, authority = (
-        Path(str(path)) for path in (settings.peer_cert_file, settings.peer_key_file, settings.peer_trusted_ca_file)
-    )
-    return Writers(members, served.now, Caller(Files(certificate, key, authority)).connect)
-
-
-def _shared(tenants: Tenants, writers: Writers, instruments: Instruments) -> SharedTenants:
-    """The tenants' engines, whose writes go to other daemons too; what came of these is counted."""
-    sent = instruments.counter(
-        "fetch.peers.writes", "Writes for the daemon that writes for their tenant, by what came of them.", ("result",)
-    )
-    return SharedTenants(tenants, writers, traces=is_tracing(), report=lambda result: sent.add((result,)))
-
-
-async def _among_daemons(
-    settings: Settings,
-    tenants: Tenants,
-    members: Members | None,
-    writers: Writers | None,
-    observation: Observation,
-    *,
-    rotation: Rotation,
-) -> Callable[[], Awaitable[None]]:
-    """Makes this daemon known to others, and serves them; how that ends.
-
-    :raises StartError:
-    """
-    if members is None:
-        return _nothing
-    if writers is None:
-        beating = background.start("daemons", members.run, observation.failed)
-        return functools.partial(leave_others, members, beating)
-    peers = Peers(tenants, writers, observation.failed)
-    allowed = Allowed(settings.peer_cert_allowed_cn, settings.peer_cert_allowed_hostname)
-    server = peer_server_of(PeerService(peers.host, allowed), settings, rotation)
-    await server.start()
-    peers.start()
-
-    async def end() -> None:
-        await peers.leave()
-        await server.stop(_GRACE_SECONDS)
-
-    return end
-
-
-async def _nothing() -> None:
-    """There are no others to leave."""
 
 
 def _register(settings: Settings, store: Store, tenants: Tenants) -> Register:

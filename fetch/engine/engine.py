@@ -28,6 +28,7 @@ from fetch.engine.alarms import Alarms
 from fetch.engine.answers import Answer, Found
 from fetch.engine.background import Failed
 from fetch.engine.batch import Batch, Leased, Mutate, Report, unpack_usage
+from fetch.engine.claim import Claim
 from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, served_row, unpack_claim, unpack_revision
 from fetch.engine.loading import Loader
 from fetch.engine.protocol import Outcome, Piece, Status, WatchInstance
@@ -49,7 +50,7 @@ from fetch.engine.turns import Turns, Work
 from fetch.engine.watches.feed import Watcher
 from fetch.engine.watches.hub import Hub
 from fetch.engine.watches.instance import Instance
-from fetch.engine.writer import Claim, Writer
+from fetch.engine.writer import Writer
 from fetch.stores.protocol import SnapshotExpired, Store
 
 T = TypeVar("T")

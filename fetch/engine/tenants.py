@@ -15,6 +15,7 @@ from fetch.engine import background, retention
 from fetch.engine.alarms import MEMBER_ID
 from fetch.engine.background import Failed
 from fetch.engine.batch import Mutate, Report
+from fetch.engine.claim import Claim
 from fetch.engine.engine import MOST_RESPONSE_BYTES, StoredEngine
 from fetch.engine.format import Format
 from fetch.engine.lease import Due
@@ -22,7 +23,6 @@ from fetch.engine.protocol import Ended, UnknownTenant
 from fetch.engine.reaper import TASK, Reaper
 from fetch.engine.served import ServedTime
 from fetch.engine.turns import Turns
-from fetch.engine.writer import Claim
 from fetch.stores.protocol import Store
 
 

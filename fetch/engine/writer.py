@@ -18,11 +18,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from fetch import errors
 from fetch.engine import alarms
 from fetch.engine.batch import Batch, Committed, Mutate, pack_usage, unpack_usage
+from fetch.engine.claim import Claim
 from fetch.engine.layout import NEVER, Closed, Layout, pack_revision, unpack_last_revision, unpack_revision
 from fetch.engine.records import StoredEvent
 from fetch.engine.turns import Work
@@ -44,23 +45,6 @@ logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[Batch], Awaitable[Any]]
 _Claimed = tuple[bytes | None, bytes | None]
-
-
-class Claim(Protocol):
-    """Which daemon writes for a tenant, where there are several that could: a row that each batch reads and may write.
-
-    Nothing relies on it but where writes are sent to. It costs no round trip: it is read with a batch's other rows.
-    """
-
-    def renewed(self, stored: bytes | None) -> bytes | None:
-        """What the row becomes with a batch that found it so; None: it stays. Asked again where a batch is evaluated
-        again, and to have no effects."""
-
-    def is_anothers(self, stored: bytes | None) -> bool:
-        """Whether the row says that another daemon writes now, as far as this one knows."""
-
-    def committed(self, stored: bytes | None, written: bytes | None) -> None:
-        """A batch that has found it so, and written this, has been committed."""
 
 
 @dataclass(slots=True)
