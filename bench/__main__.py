@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from bench import apiservers, contenders, generator, neighbours, report, single, tenants, workloads
+from bench import apiservers, contenders, daemons, generator, neighbours, report, single, tenants, workloads
 from bench.contenders import Certificates, Contender, Server
 from bench.generator import Generator
 from bench.results import Results
@@ -20,7 +20,7 @@ from bench.workloads import Workload
 
 PARTS = (
     *("table", "neighbours", "workers", "grpcio", "flight", "objects", "million"),
-    *("tenants", "apiservers", "slow"),
+    *("tenants", "apiservers", "slow", "daemons"),
 )
 _TENANT_SECONDS = 120.0
 
@@ -82,6 +82,9 @@ def _part(
                 yield from apiservers.imitated(program, server)
             with _started([contender], directory / "real") as (server,):
                 yield from apiservers.real(server, directory / "real" / f"{contender.name}-apiservers")
+    elif part == "daemons" and options.fdb_cluster_file:  # a directory has one
+        for turn in range(options.rounds):
+            yield from daemons.measure(program, fetches[0], options.objects, turn, directory / str(turn))
     elif part == "slow":
         with _started(fast, directory) as servers:
             for server in servers:

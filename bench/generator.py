@@ -9,13 +9,32 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
-from bench.contenders import Certificates, Server
+from bench.contenders import Certificates, Contender
 
 _SOURCE = Path(__file__).parent / "loadgen"
 _SECONDS = 900
 _END_SECONDS = 10
+
+
+class Target(Protocol):
+    """A server, or several of one store."""
+
+    @property
+    def contender(self) -> Contender:
+        """What it is."""
+
+    @property
+    def address(self) -> str:
+        """Where it serves; several, with commas."""
+
+    @property
+    def issued(self) -> Certificates:
+        """The certificates of who calls it."""
+
+    def cpu(self) -> float:
+        """Seconds of CPU that it has taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +61,7 @@ class Generator:
     path: Path
 
     def command(
-        self, work: str, server: Server, issued: Sequence[Certificates], prefix: str, options: dict[str, object]
+        self, work: str, server: Target, issued: Sequence[Certificates], prefix: str, options: dict[str, object]
     ) -> list[str]:
         """How the program is asked to do something with a server, as whoever the certificates are of."""
         command = [str(self.path), work, f"-endpoint={server.address}", f"-prefix=/registry/{prefix}/"]
@@ -52,7 +71,7 @@ class Generator:
             command += [f"-key={','.join(str(it.path(f'{it.tenant}.key')) for it in issued)}"]
         return command + [f"-{name}={value}" for name, value in options.items()]
 
-    def run(self, server: Server, workload: str, prefix: str, **options: int) -> Figures:
+    def run(self, server: Target, workload: str, prefix: str, **options: int) -> Figures:
         """Runs one workload on the keys below `prefix`. `options` are the program's flags.
 
         :raises RuntimeError: it failed; with what it said
@@ -70,7 +89,7 @@ class Generator:
 
     @contextmanager
     def running(
-        self, work: str, server: Server, issued: Sequence[Certificates], prefix: str, **options: object
+        self, work: str, server: Target, issued: Sequence[Certificates], prefix: str, **options: object
     ) -> Iterator["Running"]:
         """Does something for as long as the context is open."""
         command = self.command(work, server, issued, prefix, options)

@@ -13,6 +13,7 @@ _REFERENCE = "etcd"
 _NATIVE = "fetch-native"
 _BARE = "bare grpcio"
 _MIB = 2**20
+_FIGURES = {"rate": ",.0f", "p50": ".2f", "p99": ".2f", "cpu": ",.1f"}
 _KINDS = ("anonymous", "proportional")
 
 Records = Sequence[dict[str, Any]]
@@ -31,6 +32,7 @@ def tables(path: Path) -> str:
         ("A million objects", _lists(results.read(path, "million")) + _starts(results.read(path, "million"))),
         ("Tenants", _tenants(results.read(path, "tenants"))),
         ("Idle kube-apiservers", _apiservers(results.read(path, "apiservers"))),
+        ("Several daemons", _daemons(results.read(path, "daemons"))),
         ("A watcher that does not read", _slow(results.read(path, "slow"))),
     )
     return "".join(f"## {title}\n\n{text}\n" for title, text in sections if text)
@@ -55,6 +57,23 @@ def _compared(records: Records, reference: str) -> str:
             cells = [_cell(values[server], None if server == reference else base, form) for server in servers]
             rows.append([workload if figure == "rate" else "", name, *cells])
     return _grid(["workload", "figure", *servers], rows)
+
+
+def _daemons(records: Records) -> str:
+    """The medians of the rounds; each figure's ratio is to one daemon's."""
+    rows: list[Cells] = []
+    kinds = dict.fromkeys((it["tenants"], it["clients"], it["work"]) for it in records)
+    for tenants, clients, work in kinds:
+        those = [it for it in records if (it["tenants"], it["clients"], it["work"]) == (tenants, clients, work)]
+        found = {
+            number: {figure: median(it[figure] for it in those if it["daemons"] == number) for figure in _FIGURES}
+            for number in sorted({it["daemons"] for it in those})
+        }
+        for number, figures in found.items():
+            bases = found[1] if number > 1 else {}
+            cells = [_cell(figures[figure], bases.get(figure), form) for figure, form in _FIGURES.items()]
+            rows.append([f"{tenants} tenants, {clients} clients, {work}", str(number), *cells])
+    return _grid(["work", "daemons", "rate, /s", "p50, ms", "p99, ms", "CPU, µs"], rows)
 
 
 def _in_flight(records: Records) -> str:

@@ -8,13 +8,14 @@ import (
 	"math"
 	"math/rand"
 	"os"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
 
-// target is the endpoint, who calls it, and the keys that are used there.
+// target is the endpoint, or several of one store, who calls it, and the keys that are used there.
 type target struct {
 	address, authority, certificate, key, prefix string
 	size                                         int
@@ -23,7 +24,7 @@ type target struct {
 
 func targetFlags(flags *flag.FlagSet) *target {
 	to := &target{}
-	flags.StringVar(&to.address, "endpoint", "127.0.0.1:2379", "HOST:PORT")
+	flags.StringVar(&to.address, "endpoint", "127.0.0.1:2379", "HOST:PORT; several, with commas, have a connection each in turn")
 	flags.StringVar(&to.authority, "ca", "", "the authority's certificate; without it nothing is encrypted")
 	flags.StringVar(&to.certificate, "cert", "", "the client's certificate")
 	flags.StringVar(&to.key, "key", "", "the client's key")
@@ -59,10 +60,11 @@ func (to target) connect(count int) ([]*clientv3.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	addresses := strings.Split(to.address, ",")
 	clients := make([]*clientv3.Client, count)
 	for i := range clients {
 		clients[i], err = clientv3.New(clientv3.Config{
-			Endpoints:          []string{to.address},
+			Endpoints:          []string{addresses[i%len(addresses)]},
 			TLS:                encryption.Clone(),
 			DialTimeout:        time.Minute,
 			MaxCallRecvMsgSize: math.MaxInt32,

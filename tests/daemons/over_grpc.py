@@ -1,6 +1,7 @@
 """A daemon that serves over gRPC, with the interface of `tests.simulation.daemon.Daemon` that the simulation's clients
 use: the same clients, and the same check of what they were told, for real daemons on a real cluster."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -83,7 +84,7 @@ class RealStream:
             answer = await self._call.read()
         except grpc.aio.AioRpcError as error:
             raise CallError(error.code(), error.details() or "") from error
-        except grpc.aio.UsageError as error:
+        except (grpc.aio.UsageError, asyncio.InvalidStateError) as error:
             raise CallError(grpc.StatusCode.UNAVAILABLE, "the stream has ended") from error
         if answer is grpc.aio.EOF:
             raise CallError(grpc.StatusCode.UNAVAILABLE, "the stream has ended")

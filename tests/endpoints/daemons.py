@@ -22,7 +22,7 @@ class Daemon:
         self._endpoint = endpoint
         self.address = f"127.0.0.1:{free_port()}"
         names = certificates.loopback_names()
-        certificates.issue(peers, "daemon", server=True, names=names).write(directory, "peer")
+        certificates.issue(peers, "daemon", peer=True, names=names).write(directory, "peer")
         peers.write(directory, "peers")
         self._command = [
             *SERVE,
