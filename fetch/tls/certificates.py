@@ -5,6 +5,7 @@ For trying fetch out and for its tests. In production certificates come from whe
 
 import datetime
 import ipaddress
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_YEAR = datetime.timedelta(days=365)
+LIFETIME = datetime.timedelta(days=365)
+"""How long a certificate is valid; an authority's ten times that."""
 _CLOCK_SKEW = datetime.timedelta(minutes=5)
 _LONGEST_COMMON_NAME = 64
 """X.509's bound, RFC 5280 appendix A.1: `ub-common-name`."""
@@ -41,11 +43,8 @@ class Certificate:
 
     def write(self, directory: Path, name: str) -> None:
         """Writes NAME.crt and NAME.key, over what is there; the key is readable for its owner only."""
-        key = directory / f"{name}.key"
-        key.touch(mode=0o600)
-        key.chmod(0o600)  # it may have been there, and open to all
-        key.write_bytes(self.key_pem)
-        (directory / f"{name}.crt").write_bytes(self.certificate_pem)
+        replace(directory / f"{name}.key", self.key_pem, mode=0o600)
+        replace(directory / f"{name}.crt", self.certificate_pem)
 
     @classmethod
     def read(cls, directory: Path, name: str) -> "Certificate":
@@ -56,13 +55,25 @@ class Certificate:
         return cls(x509.load_pem_x509_certificate((directory / f"{name}.crt").read_bytes()), key)
 
 
+def replace(file: Path, data: bytes, mode: int = 0o644) -> None:
+    """Writes a file that nobody ever sees half of, over what is there."""
+    new = file.with_name(f".{file.name}.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as writing:
+            writing.write(data)
+        new.replace(file)
+    finally:
+        new.unlink(missing_ok=True)
+
+
 def authority(name: str) -> Certificate:
     """A new certificate authority, valid for ten years."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     builder = (
-        _builder(subject, subject, key, now - _CLOCK_SKEW, now + 10 * _YEAR)
+        _builder(subject, subject, key, now - _CLOCK_SKEW, now + 10 * LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs=True), critical=True)
     )
@@ -76,7 +87,7 @@ def issue(
     server: bool = False,
     peer: bool = False,
     names: Sequence[x509.GeneralName] = (),
-    valid: datetime.timedelta = _YEAR,
+    valid: datetime.timedelta = LIFETIME,
 ) -> Certificate:
     """A certificate signed by an authority, for a server, a client, or a daemon among daemons, which is both.
 
@@ -97,6 +108,23 @@ def issue(
     )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not attributes)
+    return Certificate(builder.sign(signer.key, hashes.SHA256()), key)
+
+
+def issue_like(signer: Certificate, other: x509.Certificate) -> Certificate:
+    """A certificate for the same names and purposes as another, with a key of its own."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    own = signer.key.public_key()
+    builder = (
+        _builder(other.subject, signer.certificate.subject, key, now - _CLOCK_SKEW, now + LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs=False), critical=True)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(own), critical=False)
+    )
+    for extension in other.extensions:
+        if isinstance(extension.value, x509.ExtendedKeyUsage | x509.SubjectAlternativeName):
+            builder = builder.add_extension(extension.value, critical=extension.critical)
     return Certificate(builder.sign(signer.key, hashes.SHA256()), key)
 
 
