@@ -17,6 +17,7 @@ import grpc
 from fetch import chain, errors
 from fetch.config import Settings
 from fetch.http.asgi import Application
+from fetch.http.hosts import guarded
 from fetch.http.serving.listener import PROTOCOLS, Listener
 from fetch.observation.refusals import Refusals
 from fetch.process.start import StartError
@@ -126,6 +127,7 @@ def server_of(
         ]
     )
     server.add_generic_rpc_handlers([_Methods(methods)])
+    application = guarded(application, settings.host_whitelist)
     if refusals is not None and hasattr(server, "on_refused_handshakes"):
         server.on_refused_handshakes(functools.partial(_tell, refusals))
     if hasattr(server, "set_http_application") and not settings.listen_client_http_urls:

@@ -29,7 +29,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "tls_max_version",
         "cipher_suites",
     ),
-    "connections": ("grpc_keepalive_min_time", "grpc_keepalive_interval", "grpc_keepalive_timeout"),
+    "connections": ("host_whitelist", "grpc_keepalive_min_time", "grpc_keepalive_interval", "grpc_keepalive_timeout"),
     "tenants": ("principal", "tenants", "unknown_tenants", "admin_principals", "anonymous_tenant"),
     "storage": (
         "data_dir",

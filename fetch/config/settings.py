@@ -106,6 +106,9 @@ class Settings:
     watch_progress_notify_interval: float = setting(
         600.0, "between progress notices of a watch that asked for them; at least 100ms", DURATION
     )
+    host_whitelist: tuple[str, ...] = setting(
+        ("*",), "the hosts that requests over HTTP without TLS may name; * is any", CHAIN
+    )
     anonymous_tenant: str | None = setting(None, "the tenant of everyone on http:// listeners, which need it", NAME)
     principal: str = setting("cn", "what of the client's certificate names the tenant", one_of(*_PRINCIPALS))
     tenants: tuple[str, ...] | None = setting(
