@@ -93,7 +93,10 @@ class SharedTenants:
     def get(self, name: str) -> SharedEngine | None:
         """See `Tenants`."""
         stored = self._tenants.get(name)
-        return None if stored is None else self._of(stored)
+        if stored is None:
+            self._shared.pop(name, None)  # it may have been, and be gone
+            return None
+        return self._of(stored)
 
     async def open(self, name: str) -> SharedEngine:
         """See `Tenants`."""

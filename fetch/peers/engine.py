@@ -69,7 +69,7 @@ class SharedEngine:
 
     @property
     def quota(self) -> int:
-        """See `StorageEngine`."""
+        """See `StorageEngine`. It may change."""
         return self.stored.quota
 
     async def create_if_absent(self, key: bytes, value: bytes, lease: int) -> Outcome:

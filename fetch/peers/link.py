@@ -8,6 +8,7 @@ writes it itself. The other side says something every second, so a link over whi
 import asyncio
 import contextlib
 import itertools
+import logging
 from collections.abc import Awaitable, Callable
 
 from fetch.peers.channels import Channel, ChannelClosed
@@ -19,6 +20,8 @@ FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
 _MOST_BYTES = 1 << 20
 _MOST_WRITES = 256
+
+logger = logging.getLogger(__name__)
 
 
 class NotTaken(Exception):  # noqa: N818  the sender writes it itself
@@ -96,7 +99,9 @@ class Link:
                 async with asyncio.timeout(SILENT_SECONDS):
                     message = await channel.receive()
                 self._take(peers_pb2.Results.FromString(message))
-        except (ChannelClosed, TimeoutError):
+        except Exception as error:  # noqa: BLE001  whatever it is, the other daemon cannot be used
+            if not isinstance(error, (ChannelClosed, TimeoutError)):
+                logger.warning("another daemon cannot be understood: %s", error)
             self.is_broken = True
             self._again = asyncio.get_running_loop().time() + self._pause
             self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)

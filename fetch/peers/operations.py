@@ -114,6 +114,9 @@ def alarms(activate: Alarms, deactivate: Alarms) -> Write:
 async def carry_out(engine: StoredEngine, write: Write) -> Result:
     """Carries a write out as the engine of this daemon does; what came of it, whatever that is."""
     result = Result(number=write.number)
+    if write.WhichOneof("operation") is None:
+        result.declined = True  # a newer daemon's, of a kind that this one knows nothing of
+        return result
     try:
         result.done.CopyFrom(await _carry_out(engine, write))
     except asyncio.CancelledError:
@@ -156,8 +159,8 @@ async def _carry_out(engine: StoredEngine, write: Write) -> Done:
         case "alarms":
             on, off = _set(write.alarms.activated), _set(write.alarms.deactivated)
             return Done(alarms=_alarms(await engine.change_alarms(activate=on, deactivate=off)))
-        case _:
-            raise errors.Refused(grpc.StatusCode.UNIMPLEMENTED, "a write that this daemon knows nothing of")
+        case kind:
+            raise AssertionError(f"there is no operation {kind}")
 
 
 # what is answered

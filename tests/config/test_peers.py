@@ -6,6 +6,7 @@ import pytest
 
 from fetch import config
 from fetch.config import Settings, SettingsError
+from fetch.process.workers import settings_of
 from fetch.tls import certificates
 from fetch.tls.certificates import Certificate
 
@@ -93,3 +94,8 @@ def test_an_authority_that_has_signed_the_clients_is_shared(flags: dict[str, str
     certificates.issue(root, "clients").write(tmp_path, "intermediate")
     changed = {"peer_trusted_ca_file": f"{tmp_path}/root.crt", "trusted_ca_file": f"{tmp_path}/intermediate.crt"}
     assert "shares an authority" in refusal(flags | changed)
+
+
+def test_each_worker_has_an_address_of_its_own_for_daemons(flags: dict[str, str]) -> None:
+    second = settings_of(load(flags), 1)
+    assert second.listen_peer_urls == second.initial_advertise_peer_urls == ("https://127.0.0.1:2381",)
