@@ -40,6 +40,7 @@ from fetch.process.manager import Manager
 from fetch.process.readiness import follow_store
 from fetch.process.start import StartError, require_free
 from fetch.process.workers import stop_with_supervisor
+from fetch.services.administration import Administration
 from fetch.services.auth import Auth
 from fetch.services.cluster import Cluster
 from fetch.services.election import Election
@@ -145,7 +146,8 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
         if settings.workers == 1:
             require_free(settings)
         well = pages.health(store.check, lambda: not streams.stopping, instruments)
-        offered = _services(settings, health, streams, engines, members, register)
+        administration = Administration(register, tenants.watches)
+        offered = _services(settings, health, streams, engines, members, administration)
         methods = methods_of(offered, links, observation.refusals)
         application = Application(
             {"/version": pages.version(VERSION, STORAGE_VERSION), **well},
@@ -195,7 +197,7 @@ def _services(
     streams: Streams,
     tenants: protocol.Tenants,
     members: Members | None = None,
-    register: Register | None = None,
+    administration: Administration | None = None,
 ) -> list[Service]:
     """All that is served on the clients' addresses."""
     services: list[Service] = [
@@ -204,12 +206,14 @@ def _services(
         Lease(streams),
         Maintenance(settings, members),
         Cluster(settings, members),
-        Auth(None if register is None else Users(register)),
+        Auth(None if administration is None else Users(administration.register)),
         Lock(streams, settings.max_request_bytes),
         Election(streams, settings.max_request_bytes),
         Snapshots(settings, tenants, streams),
         health,
     ]
+    if administration is not None:
+        services.append(administration)
     named = [service.name for service in services]
     return [*services, Reflection("v1", named), Reflection("v1alpha", named)]
 

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from fetch.chain import ChainError
-from fetch.cli import certs, chain, completion, doctor, restore, serve, versions
+from fetch.cli import certs, chain, completion, doctor, restore, serve, tenants, versions
 from fetch.cli.failure import CommandError
 from fetch.config import SettingsError, etcd
 from fetch.process.start import StartError
 from fetch.stores.protocol import StoreLost
 from fetch.suggestions import did_you_mean
 
-COMMANDS = (serve, restore, chain, certs, doctor, completion)
+COMMANDS = (serve, tenants, restore, chain, certs, doctor, completion)
 """In the order of the help."""
 
 _NO_COMMAND = re.compile(r"^argument COMMAND: invalid choice: '(.*?)'")

@@ -144,6 +144,11 @@ class Tenants:
         """Whether the tenant is served here."""
         return name in self._open
 
+    def watches(self, name: str) -> int:
+        """How many watches the tenant has here."""
+        engine = self._open.get(name)
+        return 0 if engine is None else engine.watches.watchers
+
     def open_names(self) -> list[str]:
         """The names of all tenants that are open or being opened."""
         return [*self._open, *self._opening]

@@ -21,6 +21,7 @@ from fetch.engine.served import ServedTime
 from fetch.engine.tenants import Admitted
 from fetch.stores.protocol import Store
 from fetch.stores.transaction import Transaction
+from fetch.tenants.contents import Contents, contents_of
 from fetch.tenants.names import validate_tenant_name
 from fetch.tenants.records import Conflict, NoSuchTenant, Records, TenantExists, closed_by, parse
 from fetch.tenants.roles import Roles
@@ -103,6 +104,10 @@ class Register:
         if record is None:
             raise NoSuchTenant(name)
         return Registered(record, unpack(used))
+
+    async def contents(self, record: Tenant) -> Contents:
+        """What a tenant has stored."""
+        return await contents_of(self._store, record.keyspace)
 
     async def page(self, after: str, limit: int) -> tuple[list[Registered], bool]:
         """At most `limit` tenants behind a name, in the order of their names, and whether there are more."""
