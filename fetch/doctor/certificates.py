@@ -3,7 +3,7 @@
 import datetime
 import ipaddress
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -11,7 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fetch.config import Settings
 from fetch.doctor.finding import NOTE, OK, WRONG, Finding
-from fetch.tls.material import Ending, Files, MaterialError, files_of, read
+from fetch.tls.material import Ending, Files, MaterialError, files_of, peer_files_of, read
 
 _ABOUT = "certificates"
 _SOON = datetime.timedelta(days=30)
@@ -20,11 +20,17 @@ _RENEW = "renew it; it is taken as its file changes, without a restart"
 
 
 def look(settings: Settings, now: datetime.datetime) -> Iterator[Finding]:
-    """Looks at the server's certificate, its key and the authorities of clients."""
-    files = files_of(settings)
-    if files is None:
+    """Looks at certificate, key and authorities: those for clients, and those of daemons among each other."""
+    for_clients, for_peers = files_of(settings), peer_files_of(settings)
+    if for_clients is None:
         yield Finding(_ABOUT, NOTE, "nothing is served by https://", "whoever reaches the address is let in")
-        return
+    else:
+        yield from _look_at(for_clients, settings.advertise_client_urls, now)
+    if for_peers is not None:
+        yield from _look_at(for_peers, settings.initial_advertise_peer_urls, now)
+
+
+def _look_at(files: Files, urls: Sequence[str], now: datetime.datetime) -> Iterator[Finding]:
     try:
         material = read(files, now)
     except MaterialError as error:
@@ -35,7 +41,7 @@ def look(settings: Settings, now: datetime.datetime) -> Iterator[Finding]:
     if certificate.not_valid_before_utc > now:
         from_then = f"{files.certificate} holds only from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on"
         yield Finding(_ABOUT, WRONG, from_then, "set this machine's clock, or wait")
-    yield from _names(settings, files, certificate)
+    yield from _names(urls, files, certificate)
     yield from _usage(files, certificate)
     yield from _authorities(files, material.authorities)
     if files.key.stat().st_mode & _OTHERS:
@@ -56,21 +62,21 @@ def _told(left: datetime.timedelta) -> str:
     return f"{left.days} days" if left.days else f"{left.seconds // 3600} hours"
 
 
-def _names(settings: Settings, files: Files, certificate: x509.Certificate) -> Iterator[Finding]:
+def _names(urls: Sequence[str], files: Files, certificate: x509.Certificate) -> Iterator[Finding]:
     """Whether those who connect to what is advertised find its name in the certificate."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         yield Finding(_ABOUT, WRONG, f"{files.certificate} has no subject alternative names", "have one made with them")
         return
-    hosts = {url: urlsplit(url).hostname or "" for url in settings.advertise_client_urls if url.startswith("https://")}
+    hosts = {url: urlsplit(url).hostname or "" for url in urls if url.startswith("https://")}
     missing = [url for url, host in hosts.items() if not _has(names, host)]
     for url in missing:
         yield Finding(
             _ABOUT,
             WRONG,
             f"{files.certificate} does not have the name in {url}",
-            "clients that are told this URL refuse it: add the name, or set --advertise-client-urls",
+            "whoever is told this URL refuses it: add the name, or advertise another",
         )
     if not missing:
         yield Finding(_ABOUT, OK, f"{files.certificate} has the names that are advertised")

@@ -130,6 +130,28 @@ def test_an_authority_that_is_none_is_found(installed: Installed) -> None:
     assert "is no authority" in installed.wrong()
 
 
+def test_certificates_of_daemons_among_each_other_are_looked_at(installed: Installed) -> None:
+    peers = certificates.authority("peers")
+    peers.write(installed.directory, "peer-ca")
+    names = certificates.loopback_names()
+    certificates.issue(peers, "daemon", peer=True, names=names, valid=5 * DAYS).write(installed.directory, "peer")
+    cluster = installed.directory / "fdb.cluster"
+    cluster.write_text("none:none@127.0.0.1:1\n")
+    command = [
+        sys.executable,
+        "-m",
+        "fetch",
+        "doctor",
+        "--listen-client-urls=http://127.0.0.1:1",
+        "--anonymous-tenant=a",
+    ]
+    command += [f"--fdb-cluster-file={cluster}", f"--listen-peer-urls=https://127.0.0.1:{free_port()}"]
+    command += [f"--peer-cert-file={installed.directory}/peer.crt", f"--peer-key-file={installed.directory}/peer.key"]
+    command += [f"--peer-trusted-ca-file={installed.directory}/peer-ca.crt"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
+    assert f"the certificate CN=daemon in {installed.directory}/peer.crt ends in 4 days" in told
+
+
 def test_a_host_that_nobody_knows_is_found(installed: Installed) -> None:
     code, lines = installed.doctor("--advertise-client-urls=https://nobody.invalid:2379")
     assert code == 1
