@@ -39,7 +39,11 @@ EVERYTHING = (
     "networkPolicy.metrics[0].namespaceSelector.matchLabels.name=monitoring",
 )
 
-NEITHER_MADE = ("foundationdb.existingConfigMap=fdb-config", "certificates.secret=made-elsewhere")
+NEITHER_MADE = (
+    "foundationdb.existingConfigMap=fdb-config",
+    "certificates.secret=made-elsewhere",
+    "peers.secret=made-there",
+)
 """Where FoundationDB's operator and somebody else make what the chart makes otherwise."""
 
 VALUES: Mapping[str, tuple[str, ...]] = {"least": LEAST, "everything": EVERYTHING, "neither-made": NEITHER_MADE}

@@ -40,12 +40,20 @@ def test_fetch_takes_the_configuration(values: tuple[str, ...], tmp_path: Path) 
     authority = certificates.authority("tests")
     authority.write(tmp_path, "ca")
     certificates.issue(authority, "tls", server=True, names=certificates.loopback_names()).write(tmp_path, "tls")
+    peers = tmp_path / "peers"
+    peers.mkdir()
+    for_peers = certificates.authority("peers")
+    for_peers.write(peers, "ca")
+    certificates.issue(for_peers, "fetch-peer", peer=True, names=certificates.loopback_names()).write(peers, "tls")
     text = re.search(r"^  fetch\.toml: \|\n((?:    .*\n| *\n)+)", render(values), re.MULTILINE)
     assert text is not None
     file = tmp_path / "fetch.toml"
-    lines = text[1].replace("/etc/fetch/certificates", str(tmp_path)).splitlines()
+    here = text[1].replace("/etc/fetch/certificates", str(tmp_path)).replace("/etc/fetch/peers", str(peers))
+    lines = here.splitlines()
     file.write_text("\n".join(line.removeprefix("    ") for line in lines))
-    settings = config.load({}, {}, file)
+    environment = {"FETCH_INITIAL_ADVERTISE_PEER_URLS": "https://fetch-0.fetch-peers.etcd.svc:2380"}
+    assert next(iter(environment)) in render(values)
+    settings = config.load({}, environment, file)
     assert settings.fdb_cluster_file == "/var/lib/fetch/fdb.cluster"
     assert (settings.tenants == ("alpha", "beta")) == (values is EVERYTHING)
 

@@ -68,7 +68,7 @@ def apply(cluster: Apiserver, manifests: str) -> str:
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 def test_what_the_chart_makes_is_taken(cluster: Apiserver, values: tuple[str, ...]) -> None:
-    assert "deployment.apps/fetch serverside-applied (server dry run)" in apply(cluster, render(values))
+    assert "statefulset.apps/fetch serverside-applied (server dry run)" in apply(cluster, render(values))
 
 
 def test_the_manifests_are_taken(cluster: Apiserver) -> None:
