@@ -5,6 +5,7 @@ One file, since it is one order: each thing is made of what was made before it.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -49,6 +50,7 @@ from fetch.services.kv import KV
 from fetch.services.lease import Lease
 from fetch.services.lock import Lock
 from fetch.services.maintenance import STORAGE_VERSION, VERSION, Maintenance
+from fetch.services.metrics import metrics_of_caller
 from fetch.services.reflection import Reflection
 from fetch.services.snapshots import Snapshots
 from fetch.services.streams import Streams
@@ -149,11 +151,11 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
         administration = Administration(register, tenants.watches)
         offered = _services(settings, health, streams, engines, members, administration)
         methods = methods_of(offered, links, observation.refusals)
-        application = Application(
-            {"/version": pages.version(VERSION, STORAGE_VERSION), **well},
-            cross_origin=True,
-            gateway=Gateway(methods, settings, CROSS_ORIGIN),
-        )
+        scrape = functools.partial(_scrape, telemetry, observation, tenants)
+        watched = {"/metrics": pages.metrics(scrape), **well}
+        own = pages.own_metrics(metrics_of_caller(scrape, observation, links))
+        told = {"/metrics": own, "/version": pages.version(VERSION, STORAGE_VERSION), **well}
+        application = Application(told, cross_origin=True, gateway=Gateway(methods, settings, CROSS_ORIGIN))
         server = server_of(methods, settings, application, rotation, observation.refusals)
         await _require_format(tenants)
         tenants.start()
@@ -162,7 +164,7 @@ async def running(settings: Settings, worker: int = 0) -> AsyncIterator[Store]:
         leave = await join(settings, tenants, members, writers, observation, rotation=of_peers)
         await server.start()
         try:
-            async with rotating(rotation, of_peers), _observed(settings, telemetry, observation, tenants, well):
+            async with rotating(rotation, of_peers), _observed(settings, telemetry, observation, tenants, watched):
                 with event_loop.measured(instruments):
                     yield store
         finally:
@@ -189,6 +191,12 @@ async def _require_format(tenants: Tenants) -> None:
         raise StartError(str(error)) from error
     except (StoreUnavailable, TimeoutError) as error:
         logger.warning("the format of what is stored is not known yet: %s", error or "the store does not answer")
+
+
+async def _scrape(telemetry: Telemetry, observation: Observation, tenants: Tenants) -> bytes:
+    """All that is measured, for Prometheus."""
+    await observation.sample(tenants, tenants.store)
+    return telemetry.text()
 
 
 def _services(
@@ -220,24 +228,18 @@ def _services(
 
 @contextlib.asynccontextmanager
 async def _observed(
-    settings: Settings, telemetry: Telemetry, observation: Observation, tenants: Tenants, well: Mapping[str, Page]
+    settings: Settings, telemetry: Telemetry, observation: Observation, tenants: Tenants, served: Mapping[str, Page]
 ) -> AsyncIterator[None]:
-    """Serves metrics and the pages of health, and keeps what is exported fresh, while the context is open.
+    """Serves pages of metrics and health, and keeps what is exported fresh, while the context is open.
 
     :raises StartError:
     """
-    store = tenants.store
-
-    async def metrics() -> bytes:
-        await observation.sample(tenants, store)
-        return telemetry.text()
 
     async def sample() -> None:
         while True:
-            await observation.sample(tenants, store)
+            await observation.sample(tenants, tenants.store)
             await asyncio.sleep(_SAMPLE_SECONDS)
 
-    served = {"/metrics": pages.metrics(metrics), **well}
     listening = Listener(Application(served, cross_origin=False))
     sampling = background.start("samples", sample, observation.failed) if telemetry.exports_metrics else None
     try:
@@ -270,7 +272,7 @@ def rotation_of(files: TlsFiles | None, instruments: Instruments) -> Rotation:
 
 def _telemetry(settings: Settings, instruments: Instruments) -> Telemetry:
     try:
-        return Telemetry(instruments, scraped=bool(settings.listen_metrics_urls))
+        return Telemetry(instruments, scraped=bool(settings.listen_metrics_urls or settings.admin_principals))
     except TelemetryError as error:
         raise StartError(str(error)) from error
 

@@ -16,6 +16,7 @@ import grpc
 
 from fetch import chain, errors
 from fetch.config import Settings
+from fetch.http.application import only_at
 from fetch.http.asgi import Application
 from fetch.http.hosts import guarded
 from fetch.http.serving.listener import PROTOCOLS, Listener
@@ -42,9 +43,11 @@ _PEER_BYTES = (1 << 31) - 1
 class Server:
     """What serves the clients' addresses: a gRPC server, and what listens for HTTP beside it."""
 
-    def __init__(self, calls: grpc.aio.Server, requests: Listener, settings: Settings, rotation: Rotation) -> None:
-        """`requests` serves HTTP on the URLs for HTTP alone."""
-        self._calls, self._requests = calls, requests
+    def __init__(
+        self, calls: grpc.aio.Server, requests: Listener, urls: Sequence[str], settings: Settings, rotation: Rotation
+    ) -> None:
+        """`requests` serves HTTP on these URLs, those for HTTP alone that the gRPC server cannot serve."""
+        self._calls, self._requests, self._urls = calls, requests, urls
         self._settings, self._rotation = settings, rotation
 
     async def start(self) -> None:
@@ -53,7 +56,7 @@ class Server:
         :raises StartError:
         """
         await self._calls.start()
-        for url in self._settings.listen_client_http_urls:
+        for url in self._urls:
             secured = urlsplit(url).scheme == "https"
             try:
                 context = rotating_context(self._rotation, PROTOCOLS, terms_of(self._settings)) if secured else None
@@ -130,18 +133,23 @@ def server_of(
     application = guarded(application, settings.host_whitelist)
     if refusals is not None and hasattr(server, "on_refused_handshakes"):
         server.on_refused_handshakes(functools.partial(_tell, refusals))
-    if hasattr(server, "set_http_application") and not settings.listen_client_http_urls:
-        server.set_http_application(application)
-    for url in settings.listen_client_urls:
+    apart = settings.listen_client_http_urls
+    knows_http = hasattr(server, "set_http_application")
+    if knows_http:
+        server.set_http_application(only_at(apart, application) if apart else application)
+    for url in (*settings.listen_client_urls, *(apart if knows_http else ())):
         parts = urlsplit(url)
         try:
-            if parts.scheme == "https":
-                server.add_secure_port(parts.netloc, transport.credentials(rotation, terms_of(settings)))
+            credentials = transport.credentials(rotation, terms_of(settings)) if parts.scheme == "https" else None
+            if url in apart:
+                server.add_http_port(parts.netloc, credentials)
+            elif credentials is not None:
+                server.add_secure_port(parts.netloc, credentials)
             else:
                 server.add_insecure_port(parts.netloc)
         except (RuntimeError, OSError, ValueError) as error:
             raise StartError(f"cannot listen on {url}: {error}") from error
-    return Server(server, Listener(application), settings, rotation)
+    return Server(server, Listener(application), () if knows_http else apart, settings, rotation)
 
 
 def _tell(refusals: Refusals, handshakes: Sequence[tuple[str, str]], besides: int) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from fetch.http.asgi import Scope
+
 PLAIN = "text/plain; charset=utf-8"
 JSON = "application/json"
 
@@ -12,12 +14,12 @@ JSON = "application/json"
 class Request:
     """What is asked of a path. A parameter without a value has an empty one.
 
-    `certificate` is the client's, as PEM; None on http://.
+    `scope` is the request as the server has told it.
     """
 
     method: str
     query: Mapping[str, Sequence[str]]
-    certificate: str | None = None
+    scope: Scope
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ Paths are etcd's, and so is what is said of those that there are not. Follows `a
 import html
 import logging
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 from fetch.http.answers import FAILED, NOT_FOUND, Answer, Page, Request
 from fetch.http.asgi import Application as Asgi
-from fetch.http.asgi import Receive, Scope, Send, certificate_of
+from fetch.http.asgi import Receive, Scope, Send
 
 CROSS_ORIGIN = (
     (b"access-control-allow-headers", b"accept, content-type, authorization"),
@@ -67,7 +67,7 @@ class Application:
         except ValueError:
             query = {}
         try:
-            return await page(Request(method, query, certificate_of(scope)))
+            return await page(Request(method, query, scope))
         except Exception:
             logger.exception("%s cannot be answered", path)
             return FAILED
@@ -80,6 +80,17 @@ class Application:
         encoded += CROSS_ORIGIN if self._cross_origin else ()
         await send({"type": "http.response.start", "status": answer.status.value, "headers": encoded})
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
+
+
+def only_at(urls: Sequence[str], application: Asgi) -> Asgi:
+    """The application where it is asked on a port of these URLs, and a page that is not found elsewhere."""
+    ports = {urlsplit(url).port for url in urls}
+    nothing = Application({}, cross_origin=False)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await (application if scope["server"][1] in ports else nothing)(scope, receive, send)
+
+    return answer
 
 
 def _normal(path: str) -> str:

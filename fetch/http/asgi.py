@@ -22,6 +22,10 @@ def header(scope: Scope, name: bytes) -> str:
 
 def certificate_of(scope: Scope) -> str | None:
     """The client's certificate as PEM; None on http://."""
+    return next(iter(certificates_of(scope)), None)
+
+
+def certificates_of(scope: Scope) -> list[str]:
+    """What the client has presented as PEM, its own certificate first; nothing on http://."""
     tls: Mapping[str, Any] | None = (scope.get("extensions") or {}).get("tls")
-    chain = tls and tls.get("client_cert_chain")
-    return str(next(iter(chain))) if chain else None
+    return [str(certificate) for certificate in (tls and tls.get("client_cert_chain")) or ()]

@@ -8,7 +8,12 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
+import grpc
+
 from fetch.http.answers import JSON, NOSNIFF, ONLY_GET, Answer, Page, Request
+from fetch.http.gateway.context import HttpContext
+from fetch.http.gateway.metadata import Told
+from fetch.http.gateway.statuses import OF_HTTP
 from fetch.observation import exposition
 from fetch.observation.instruments import Instruments
 from fetch.stores.protocol import StoreCorrupt, StoreUnavailable
@@ -72,6 +77,30 @@ def metrics(text: Callable[[], Awaitable[bytes]]) -> Page:
         return Answer(HTTPStatus.OK, await text(), exposition.CONTENT_TYPE)
 
     return page
+
+
+def own_metrics(handler: grpc.RpcMethodHandler) -> Page:
+    """/metrics for clients: what a call behind the request chain answers, which knows whose it is."""
+
+    async def page(request: Request) -> Answer:
+        context = HttpContext(request.scope, Told((), None), _nothing, _refuse)
+        try:
+            return Answer(HTTPStatus.OK, await handler.unary_unary(b"", context), exposition.CONTENT_TYPE)
+        except grpc.aio.AbortError:
+            status = HTTPStatus(OF_HTTP[context.code() or grpc.StatusCode.INTERNAL])
+            return Answer(status, f"{context.details()}\n".encode(), headers=(NOSNIFF,))
+        finally:
+            context.finish()
+
+    return page
+
+
+async def _nothing() -> None:
+    """There is no stream to read."""
+
+
+async def _refuse(_: bytes) -> None:
+    raise grpc.aio.UsageError("there is no stream to write")
 
 
 def version(server: str, storage: str) -> Page:

@@ -18,7 +18,9 @@ from fetch.api.rpc_pb2 import AlarmType
 from fetch.engine.batch import Committed, Delivered, Leased
 from fetch.engine.engine import StoredEngine
 from fetch.engine.layout import NEVER
+from fetch.engine.protocol import StorageEngine
 from fetch.engine.tenants import Tenants
+from fetch.observation import exposition
 from fetch.observation.instruments import COUNTS, OTHER, Instruments, Labels
 from fetch.observation.process import observe_process
 from fetch.observation.refusals import Refusals
@@ -26,6 +28,18 @@ from fetch.observation.telemetry import is_tracing
 from fetch.stores.protocol import Store, StoreUnavailable
 
 _TENANT = ("tenant",)
+FOR_ALL = frozenset(
+    {
+        "etcd_cluster_version",
+        "etcd_server_has_leader",
+        "etcd_server_id",
+        "etcd_server_is_leader",
+        "etcd_server_version",
+        "process_resident_memory_bytes",
+    }
+)
+"""What of the daemon a tenant may know: who answers, whether it can, and the one figure that etcdctl asks of it (`check
+datascale`), which tells no more of others than the time that calls take. All else is an administrator's."""
 _TTL_SECONDS = tuple(float(2**exponent) for exponent in range(24))
 _OF_ENGINE = Callable[[StoredEngine], float]
 
@@ -139,6 +153,15 @@ class Observation:
             self._has_leader = True
         except StoreUnavailable:
             self._has_leader = False
+
+    async def sample_of(self, engine: StorageEngine) -> None:
+        """Reads of the store what one tenant has stored."""
+        status = await engine.status()
+        self._usage[engine.tenant] = _Usage(status.stored_bytes, status.keys, status.revision, status.compacted)
+
+    def text_of(self, tenant: str) -> bytes:
+        """What a tenant may know of its own, for Prometheus, and of the daemon what says nothing of others' doings."""
+        return exposition.render(self.instruments.metrics_of(tenant, FOR_ALL))
 
     def identify(self, version: str, member: int) -> None:
         """Declares who answers: the version of etcd whose behaviour is served, and the ID of its member."""

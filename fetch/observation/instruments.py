@@ -8,8 +8,9 @@ collects. Instruments that extensions make with OpenTelemetry's own API are expo
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -32,6 +33,8 @@ SECONDS = tuple(0.001 * 2**exponent for exponent in range(14))
 
 COUNTS = tuple(float(2**exponent) for exponent in range(11))
 """Bounds of sizes in pieces: 1 to 1024."""
+
+_Value = TypeVar("_Value")
 
 _REBALANCE_SECONDS = 60.0
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
@@ -111,6 +114,11 @@ class Counting:
         """Drops the tenant's sums."""
         _forget(self.described, self.cells, tenant)
 
+    def of(self, tenant: str) -> "Counting":
+        """The tenant's sums."""
+        mine = _of(self.described, self.cells.items(), tenant)
+        return Counting(self.described, defaultdict(float, mine))
+
     def metric(self, now: int) -> Metric:
         """What has been counted."""
         return _sums(self.described, list(self.cells.items()), now)
@@ -135,6 +143,10 @@ class Distribution:
     def forget(self, tenant: str) -> None:
         """Drops the tenant's values."""
         _forget(self.described, self.cells, tenant)
+
+    def of(self, tenant: str) -> "Distribution":
+        """The tenant's values."""
+        return Distribution(self.described, self.bounds, dict(_of(self.described, self.cells.items(), tenant)))
 
     def metric(self, now: int) -> Metric:
         """What has been recorded. Extremes are not kept: they are given as the values' bounds."""
@@ -166,6 +178,10 @@ class Observed:
 
     def forget(self, tenant: str) -> None:
         """Keeps nothing."""
+
+    def of(self, tenant: str) -> "Observed":
+        """What is read of the tenant."""
+        return Observed(self.described, lambda: _of(self.described, self.read(), tenant), self.monotonic)
 
     def metric(self, now: int) -> Metric:
         """What is read now."""
@@ -225,12 +241,34 @@ class Instruments:
         made = [instrument.metric(now) for instrument in list(self._all.values())]
         return [metric for metric in made if metric.data.data_points]
 
+    def metrics_of(self, tenant: str, shared: Collection[str]) -> list[Metric]:
+        """What one tenant may know: its own values, and the instruments of these names, which have no tenant.
+
+        Nothing of its own while it has no label: what shares one is others', too.
+        """
+        label = self.tenants.label(tenant)
+        now = time.time_ns()
+        made: list[Metric] = []
+        for instrument in list(self._all.values()):
+            if "tenant" in instrument.described.labels:
+                if label != OTHER:
+                    made.append(instrument.of(label).metric(now))
+            elif instrument.described.name in shared:
+                made.append(instrument.metric(now))
+        return [metric for metric in made if metric.data.data_points]
+
 
 def _forget(described: _Described, cells: dict[Labels, list[float]] | dict[Labels, float], tenant: str) -> None:
     if "tenant" in described.labels:
         position = list(described.labels).index("tenant")
         for labels in [labels for labels in cells if labels[position] == tenant]:
             del cells[labels]
+
+
+def _of(described: _Described, values: Iterable[tuple[Labels, _Value]], tenant: str) -> list[tuple[Labels, _Value]]:
+    """Those of a tenant, of all of which each is looked at."""
+    position = list(described.labels).index("tenant")
+    return [(labels, value) for labels, value in list(values) if labels[position] == tenant]
 
 
 def _sums(described: _Described, values: Iterable[tuple[Labels, float]], now: int) -> Metric:

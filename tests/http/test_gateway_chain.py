@@ -57,6 +57,15 @@ def test_a_certificate_that_names_nobody_is_refused(fetch_http: FetchWeb) -> Non
     assert web.ask("/health").status == 200
 
 
+def test_a_name_that_every_cluster_has_is_a_tenant_where_it_is_listed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    name = "kube-apiserver-etcd-client"
+    endpoint = Fetch("embedded")
+    directory = tmp_path_factory.mktemp("listed")
+    tenants = f"--tenants={name},{endpoint.tenant_of(directory)}"
+    with fetch_web(endpoint, directory, [tenants]) as served:
+        assert served.as_tenant(name).post("/v3/kv/put", key=encoded("a"))["header"]["revision"] == "2"
+
+
 def test_calls_are_counted_with_those_over_grpc(fetch_http: FetchWeb) -> None:
     name = fetch_http.server.endpoint.new_tenant()
     web = fetch_http.as_tenant(name)

@@ -83,7 +83,7 @@ class Web:
                 connection.sock.close()
             connection.close()
 
-    def curl(self, *arguments: str, body: bytes = b"") -> bytes:
+    def curl(self, *arguments: str, body: bytes = b"", may_fail: bool = False) -> bytes:
         """What curl prints."""
         program = shutil.which("curl")
         if program is None:
@@ -92,7 +92,7 @@ class Web:
         if self.certificate is not None:
             command += ["--cacert", str(self.authority)]
             command += ["--cert", f"{self.certificate}.crt", "--key", f"{self.certificate}.key"]
-        return subprocess.run([*command, *arguments], input=body, capture_output=True, check=True).stdout
+        return subprocess.run([*command, *arguments], input=body, capture_output=True, check=not may_fail).stdout
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from typing import Any, NoReturn
 
 import grpc
 
-from fetch.http.asgi import Scope, certificate_of
+from fetch.http.asgi import Scope, certificates_of
 from fetch.http.gateway.metadata import Metadata, Told
 
 _SECURITY = "transport_security_type"
-_CERTIFICATE = "x509_pem_cert"
+_CERTIFICATE, _CHAIN = "x509_pem_cert", "x509_pem_cert_chain"
 _FINISHED = "RPC already finished."
 
 Read = Callable[[], Awaitable[bytes | None]]
@@ -115,9 +115,13 @@ class HttpContext(grpc.aio.ServicerContext):  # type: ignore[misc]  # grpcio's c
         """How the connection is secured, and the client's certificate."""
         if self._scope.get("scheme") != "https":
             return {_SECURITY: [b"insecure"]}
-        certificate = certificate_of(self._scope)
+        certificates = certificates_of(self._scope)
         secured = {_SECURITY: [b"ssl"]}
-        return secured if certificate is None else {**secured, _CERTIFICATE: [certificate.encode()]}
+        if certificates:
+            secured[_CERTIFICATE] = [certificates[0].encode()]
+        if len(certificates) > 1:
+            secured[_CHAIN] = ["".join(certificates).encode()]
+        return secured
 
     def peer_identity_key(self) -> str | None:
         """None: whom the certificate names is for authorization to read from it."""

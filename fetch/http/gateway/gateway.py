@@ -49,6 +49,7 @@ class Gateway:
         self._routes = routes()
         self._headers = headers
         self._kind = settings.principal
+        self._listed = frozenset((*settings.admin_principals, *(settings.tenants or ())))
         anonymous = settings.anonymous_tenant
         self._anonymous = Principal(anonymous or "", math.inf, "" if anonymous else "no client certificate")
         # base64 takes a third more, names and what JSON is written with some
@@ -103,7 +104,7 @@ class Gateway:
             return Principal("", math.inf, "no client certificate")
         principal = self._principals.get(certificate)
         if principal is None:
-            principal = principal_of(certificate.encode(), self._kind)
+            principal = principal_of(certificate.encode(), self._kind, self._listed)
             if len(self._principals) >= _MOST_PRINCIPALS:
                 del self._principals[next(iter(self._principals))]
             self._principals[certificate] = principal

@@ -39,10 +39,12 @@ class Peer:
         if secured is None:
             return cls("http", client[:2], server[:2], {}, client[0])
         certificate = secured.getpeercert(binary_form=True)
+        # from Python 3.13 on what the client has sent beside its own is told, too
+        presented = getattr(secured, "get_unverified_chain", list)() or ([certificate] if certificate else [])
         subject = (secured.getpeercert() or {}).get("subject")
         tls = {
             "server_cert": None,
-            "client_cert_chain": [ssl.DER_cert_to_PEM_cert(certificate)] if certificate else [],
+            "client_cert_chain": [ssl.DER_cert_to_PEM_cert(each) for each in presented],
             "client_cert_name": None,
             "client_cert_error": None,
             "tls_version": _VERSIONS.get(secured.version() or ""),
