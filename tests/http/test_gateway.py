@@ -14,12 +14,13 @@ OF_EACH = re.compile(rb'"(cluster_id|member_id|raft_term|memberID|leader|raftInd
 PLACE = re.compile(r"^proto:[ \u00a0]")
 """Go makes one of two kinds of space by chance, so that nobody relies on its texts."""
 
+OF_THE_CONNECTION = ("date", "connection", "content-length", "transfer-encoding")
+"""Headers that tell how a server frames an answer, not what it answers."""
+
 
 def told(answered: Answered) -> tuple[int, dict[str, str], Any]:
     """Status, headers and body, which is told in the order in which it stands."""
-    headers = {
-        name: value for name, value in answered.headers.items() if name not in ("date", "content-length", "connection")
-    }
+    headers = {name: value for name, value in answered.headers.items() if name not in OF_THE_CONNECTION}
     body = OF_EACH.sub(rb'"\1":"1"', answered.body)
     return answered.status, headers, json.loads(body, object_pairs_hook=_pairs) if body else ""
 
