@@ -18,7 +18,7 @@ from collections.abc import Callable
 from fetch.engine.layout import Layout
 from fetch.engine.lease import Grant
 from fetch.engine.served import ServedTime
-from fetch.stores.protocol import Store
+from fetch.stores.protocol import Store, TransactionTooLarge
 from fetch.stores.transaction import Transaction
 from fetch.tenants.register import Register
 
@@ -45,6 +45,7 @@ class Clearing:
         self._steps = 0
         self._seen: bytes | None = None
         self._since = -LOST
+        self._most = 0
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -69,7 +70,8 @@ class Clearing:
             await self._register.give_up(name, keyspace.decode(), at)
 
     async def step(self, keyspace: str, prefix: bytes) -> None:
-        """Clears some of a keyspace; forgets it when nothing is left of it."""
+        """Clears some of a keyspace, less where the store cannot commit so much; forgets it when nothing is left."""
+        most = self._most or STEP
 
         async def clear(transaction: Transaction) -> None:
             row = self._register.rows.clears
@@ -77,13 +79,20 @@ class Clearing:
             if moved is not None and moved != self._seen:
                 self._notice(moved)
                 return
-            if not await _clear_leases(transaction, Layout(prefix, self._store.shared_prefix)):
-                if not await _clear_rows(transaction, prefix):
+            if not await _clear_leases(transaction, Layout(prefix, self._store.shared_prefix), most):
+                if not await _clear_rows(transaction, prefix, most):
                     transaction.clear(self._register.rows.cleared(keyspace))
             self._steps += 1
             transaction.set(row, self._own + self._steps.to_bytes(8))
 
-        await self._store.transact(clear)
+        try:
+            await self._store.transact(clear)
+        except TransactionTooLarge:
+            self._most = max(1, most // 2)
+            if most == 1:
+                raise
+            return
+        self._most = min(2 * most, STEP)
         with self._store.snapshot() as snapshot:
             self._notice(await snapshot.get(self._register.rows.clears))
 
@@ -105,9 +114,9 @@ class Clearing:
         return (rows.name_in(found[0][0]), found[0][1]) if found else None
 
 
-async def _clear_leases(transaction: Transaction, layout: Layout) -> bool:
+async def _clear_leases(transaction: Transaction, layout: Layout, most: int) -> bool:
     """Removes some leases, from the queue of expiries too; whether there were any. Nobody grants one any more."""
-    rows, _ = await transaction.get_range(layout.leases, layout.leases_end, STEP)
+    rows, _ = await transaction.get_range(layout.leases, layout.leases_end, most)
     for row, stored in rows:
         grant = Grant.unpack(layout.unpack_lease(row), stored)
         transaction.clear(layout.expiry(grant.expires, grant.lease))
@@ -115,14 +124,17 @@ async def _clear_leases(transaction: Transaction, layout: Layout) -> bool:
     return bool(rows)
 
 
-async def _clear_rows(transaction: Transaction, prefix: bytes) -> bool:
+async def _clear_rows(transaction: Transaction, prefix: bytes, most: int) -> bool:
     """Removes some rows, whatever they are, but the last revision's; whether there were any."""
     revision = Layout(prefix, b"").revision
-    for begin, end in ((prefix, revision), (revision + b"\x00", _behind(prefix))):
-        count, upto = await transaction.count_range(begin, end, STEP)
-        if count:
-            transaction.clear_range(begin, upto)
-            return True
+    for first, end in ((prefix, revision), (revision + b"\x00", _behind(prefix))):
+        begin = first
+        while begin < end:  # that a stretch has none does not mean that there are none behind it
+            count, upto = await transaction.count_range(begin, end, most)
+            if count:
+                transaction.clear_range(begin, upto)
+                return True
+            begin = upto
     return False
 
 
