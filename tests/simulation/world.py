@@ -1,23 +1,36 @@
 """One run: daemons on a cluster, clients of several tenants, and whatever may befall them, all decided by a seed."""
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from unittest import mock
 
 from fetch.api.kv_pb2 import Event
 from fetch.api.rpc_pb2 import RangeRequest, RangeResponse
+from fetch.engine import compaction
 from fetch.engine.layout import FIRST_REVISION, NEVER, Layout, unpack_revision
+from fetch.engine.reads import bounds as reads
 from fetch.engine.retention import Retention
+from fetch.stores.foundationdb import counting
 from tests.simulation import clients, loop
 from tests.simulation.churn import Churn
-from tests.simulation.cluster import VERSIONS_PER_SECOND, Cluster, Faults
+from tests.simulation.cluster import (
+    LARGEST_TRANSACTION,
+    REPLY_BYTES,
+    SNAPSHOT_SECONDS,
+    VERSIONS_PER_SECOND,
+    Cluster,
+    Faults,
+)
 from tests.simulation.daemon import CallError, Daemon, Machine, task_factory
 from tests.simulation.history import BrokenGuaranteeError, Watched, check
 from tests.simulation.network import Network
 
 QUIET_SECONDS = 60.0
 LATE_EXPIRY_SECONDS = 20.0
+_AT_ONCE = ("PAGE", "BRIEF", "COUNTED_AT_ONCE", "EVENTS_AT_ONCE", "FEWEST")
 _HARSH = Faults(
     most_delay=0.02,
     read=0.01,
@@ -112,6 +125,38 @@ class World:
             await self.start_daemon()
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the cluster takes at once, and how much of it fetch asks for at once. Where both are small, what clients do
+    with a few keys is what else they would do with millions: it goes over many snapshots, transactions and pages."""
+
+    snapshot_seconds: float = SNAPSHOT_SECONDS
+    largest_transaction: int = LARGEST_TRANSACTION
+    reply_bytes: int = REPLY_BYTES
+    at_once: int = 0
+
+    @classmethod
+    def of(cls, chance: random.Random) -> "Bounds":
+        """The real ones, half of the time."""
+        if chance.random() < 0.5:
+            return cls()
+        largest = chance.choice((1_200, LARGEST_TRANSACTION))
+        return cls(chance.uniform(0.2, 1), largest, chance.randint(1, 500), chance.randint(1, 4))
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Lets fetch ask for little at once."""
+        with contextlib.ExitStack() as stack:
+            if self.at_once:
+                for name in _AT_ONCE:
+                    stack.enter_context(mock.patch.object(reads, name, self.at_once))
+                stack.enter_context(mock.patch.object(reads, "SNAPSHOT_SECONDS", 0.01 * self.at_once))
+                stack.enter_context(mock.patch.object(counting, "MANY", 1))
+                stack.enter_context(mock.patch.object(counting, "RANGE_BYTES", 100 * self.at_once))
+                stack.enter_context(mock.patch.object(compaction, "STEP", self.at_once))
+            yield
+
+
 def simulate(seed: int) -> str:
     """Runs one seed; what it was, in a line.
 
@@ -119,17 +164,26 @@ def simulate(seed: int) -> str:
     """
     chance = random.Random(seed)
     retained = Retention(seconds=2.0) if seed % 3 == 2 else None
+    # apart, so that what else a seed decides is what it always was
+    bounds = Bounds.of(random.Random(f"bounds of {seed}"))
 
     async def main() -> str:
         asyncio.get_running_loop().set_task_factory(task_factory)
-        return await _run(chance, retained)
+        return await _run(chance, retained, bounds)
 
-    return loop.run(seed, main())
+    with bounds.applied():
+        return loop.run(seed, main())
 
 
-async def _run(chance: random.Random, retained: Retention | None) -> str:
+async def _run(chance: random.Random, retained: Retention | None, bounds: Bounds) -> str:
     written: dict[bytes, tuple[int, bytes]] = {}
-    cluster = Cluster(random.Random(chance.random()), wrote=lambda key, value, at: written.setdefault(key, (at, value)))
+    cluster = Cluster(
+        random.Random(chance.random()),
+        wrote=lambda key, value, at: written.setdefault(key, (at, value)),
+        snapshot_seconds=bounds.snapshot_seconds,
+        largest_transaction=bounds.largest_transaction,
+        reply_bytes=bounds.reply_bytes,
+    )
     machines = [Machine(chance.randbytes(16), chance.uniform(0, 1e6)) for _ in range(chance.randint(1, 3))]
     network = Network(random.Random(chance.random())) if chance.random() < 0.8 else None
     world = World(chance, cluster, machines, network, retention=retained)

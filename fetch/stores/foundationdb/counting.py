@@ -6,23 +6,24 @@ from typing import Any
 
 from fetch.stores.foundationdb.binding import Binding
 
-_MANY = 1000
+MANY = 1000
 """Rows from which on a count is made of several ranges."""
 
-_RANGE_BYTES = 1 << 20
-_RANGES = 4
+RANGE_BYTES = 1 << 20
+RANGES = 4
+"""How many ranges at once, of about how many bytes each."""
 
 
 async def count(binding: Binding, transaction: Any, begin: bytes, end: bytes, limit: int) -> tuple[int, bytes]:
     """The rows of [begin, end), and `end`; or of its first ones, and where the others begin: `limit` of them where that
-    is small, else those of the next `_RANGES` ranges of about `_RANGE_BYTES`.
+    is small, else those of the next `RANGES` ranges of about `RANGE_BYTES`.
 
     :raises FDBError:
     """
-    if limit < _MANY:
+    if limit < MANY:
         return await binding.count(transaction, begin, end, limit)
-    inner = [key for key in await binding.splits(transaction, begin, end, _RANGE_BYTES) if begin < key < end]
-    edges = [begin, *inner[:_RANGES]] if len(inner) >= _RANGES else [begin, *inner, end]
+    inner = [key for key in await binding.splits(transaction, begin, end, RANGE_BYTES) if begin < key < end]
+    edges = [begin, *inner[:RANGES]] if len(inner) >= RANGES else [begin, *inner, end]
     ranges = [
         asyncio.ensure_future(binding.count(transaction, first, last, limit))
         for first, last in itertools.pairwise(edges)
