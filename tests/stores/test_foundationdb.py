@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from fetch.stores.foundationdb import counting
 from fetch.stores.foundationdb.store import FoundationDBStore
 from fetch.stores.foundationdb.values import Parts
 from fetch.stores.protocol import KeyTooLong, StoreUnavailable, TransactionTooLarge
@@ -111,3 +112,25 @@ async def test_a_library_that_is_missing_or_too_old_is_named(
     monkeypatch.setitem(sys.modules, "fdb", SimpleNamespace(api_version=api_version))
     with pytest.raises(StoreUnavailable, match=f"client library cannot be used: {reason}"):
         FoundationDBStore.open(tmp_path / "fdb.cluster")
+
+
+async def test_a_count_passes_over_ranges_of_which_nothing_is_left(
+    fdb_store: FoundationDBStore, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "RANGE_BYTES", 1000)
+    prefix = await fdb_store.open_tenant(name)
+
+    async def fill(transaction: Transaction) -> None:
+        for number in range(200):
+            transaction.set(prefix + b"%03d" % number, b"v" * 100)
+
+    async def empty(transaction: Transaction) -> None:
+        for number in range(199):
+            transaction.clear(prefix + b"%03d" % number)
+
+    await fdb_store.transact(fill)
+    await fdb_store.transact(empty)
+    with fdb_store.snapshot() as snapshot:
+        count, upto = await snapshot.count_range(prefix, prefix + b"\xff", 5000)
+    assert count == 1
+    assert upto > prefix + b"198"

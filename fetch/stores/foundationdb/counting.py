@@ -16,12 +16,21 @@ RANGES = 4
 
 async def count(binding: Binding, transaction: Any, begin: bytes, end: bytes, limit: int) -> tuple[int, bytes]:
     """The rows of [begin, end), and `end`; or of its first ones, and where the others begin: `limit` of them where that
-    is small, else those of the next `RANGES` ranges of about `RANGE_BYTES`.
+    is small, else those of the next `RANGES` ranges of about `RANGE_BYTES`. At least one, if there is one.
 
     :raises FDBError:
     """
     if limit < MANY:
         return await binding.count(transaction, begin, end, limit)
+    found, position = 0, begin
+    while not found and position < end:  # what ranges are thought to hold may have been deleted
+        found, position = await _count_side_by_side(binding, transaction, position, end, limit)
+    return found, position
+
+
+async def _count_side_by_side(
+    binding: Binding, transaction: Any, begin: bytes, end: bytes, limit: int
+) -> tuple[int, bytes]:
     inner = [key for key in await binding.splits(transaction, begin, end, RANGE_BYTES) if begin < key < end]
     edges = [begin, *inner[:RANGES]] if len(inner) >= RANGES else [begin, *inner, end]
     ranges = [
