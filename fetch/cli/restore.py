@@ -176,6 +176,8 @@ def _refusal(error: grpc.aio.AioRpcError, options: argparse.Namespace) -> str:
     details = str(error.details() or error.code().name).removeprefix("etcdserver: ")
     if details == errors.NotEmpty.text.removeprefix("etcdserver: "):
         return _not_empty(options)
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return f"{details}: run it again, or with --clear; until then tenant {options.tenant} may not be served"
     return details
 
 

@@ -84,7 +84,7 @@ class Loader:
     """Fills one tenant, once. `keys` and `stored_bytes` are what it has so far."""
 
     def __init__(
-        self, store: Store, layout: Layout, tenant: str, served: ServedTime, work: Work, compacted: int
+        self, store: Store, layout: Layout, keyspace: str, served: ServedTime, work: Work, compacted: int
     ) -> None:
         """`compacted` is the revision that what is to be loaded was compacted at, -1: never. There is no log below it.
 
@@ -93,7 +93,7 @@ class Loader:
         self.keys = self.stored_bytes = 0
         self._store = store
         self._layout = layout
-        self._tenant = tenant
+        self._keyspace = keyspace
         self._served = served
         self._work = work
         self._compacted = compacted
@@ -241,7 +241,7 @@ class Loader:
     async def _queue_leases(self) -> None:
         """Lets the leases' time begin."""
         layout, begin, more = self._layout, self._layout.leases, True
-        tenant = self._tenant.encode()
+        keyspace = self._keyspace.encode()
         while more:
 
             async def queue(transaction: Transaction, begin: bytes = begin) -> tuple[bytes, bool]:
@@ -251,7 +251,7 @@ class Loader:
                     left = Grant.unpack(layout.unpack_lease(row), stored)
                     granted = Grant(left.lease, left.ttl, now + left.expires + slack(left.ttl))
                     transaction.set(row, granted.pack())
-                    transaction.set(layout.expiry(granted.expires, granted.lease), tenant)
+                    transaction.set(layout.expiry(granted.expires, granted.lease), keyspace)
                 return (rows[-1][0] + b"\x00" if rows else begin), more
 
             begin, more = await self._step(queue)
