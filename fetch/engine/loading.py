@@ -176,6 +176,10 @@ class Loader:
 
     async def clear(self) -> None:
         """Clears all that has been stored: the tenant is as if nobody had ever used its name."""
+        # a step whose caller was cancelled may still be on its way: behind another mark it cannot be committed any more
+        mark = LoadingMark(has_begun=True, loader=secrets.token_bytes(16)).pack()
+        await self._step(functools.partial(self._set_mark, mark=mark))
+        self._mark = mark
         await self._clear_rows()
         await self._step(self._leave_at_first)
 
