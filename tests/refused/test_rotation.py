@@ -278,9 +278,8 @@ def test_every_worker_takes_what_is_new(transport: str, tmp_path: Path) -> None:
     with start(transport, tmp_path, "--workers=2") as rotating:
         renewed = rotating.renew()
         rotating.ask()
-        log = rotating.server.process.log
-        until(lambda: log().count("certificates taken anew") == 2)
-        assert {rotating.served() for _ in range(20)} == {renewed.certificate.serial_number}
+        # a worker that starts late has read what is new already, so the log does not tell how many have taken it
+        until(lambda: {rotating.served() for _ in range(20)} == {renewed.certificate.serial_number})
 
 
 @pytest.mark.skipif(not ETCDCTL.is_file(), reason="there is no etcdctl beside etcd")
