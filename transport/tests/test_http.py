@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import shutil
+import socket
 import ssl
+import threading
 from typing import Any
 
 import grpc
@@ -241,6 +243,31 @@ async def test_a_client_that_waits_is_spared_a_body_that_nobody_wants() -> None:
     async with serving(application) as served, client_to(served.port) as client:
         await client.send(b"POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 3\r\nexpect: 100-continue\r\n\r\n")
         assert (await client.head()).status == 413
+
+
+async def test_an_answer_that_comes_before_its_request_is_whole_is_read() -> None:
+    """A connection that is closed with something unread is reset, and what its client has not read is dropped."""
+    answered = threading.Event()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, b"no", 413)
+        answered.set()
+
+    def converse(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=BOUND) as client:
+            client.sendall(b"POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 700000\r\n\r\n" + bytes(100_000))
+            answered.wait(BOUND)
+            # what shows that the answer is here, and leaves it where a reset finds it
+            assert client.recv(1, socket.MSG_PEEK)
+            with contextlib.suppress(ConnectionError):
+                for _ in range(6):
+                    client.sendall(bytes(100_000))
+            return b"".join(iter(lambda: client.recv(65536), b""))
+
+    async with serving(application) as served:
+        said = await asyncio.to_thread(converse, served.port)
+    assert said.startswith(b"HTTP/1.1 413")
+    assert said.endswith(b"no")
 
 
 async def test_an_application_that_is_called_many_times_at_once_answers_each_its_own() -> None:

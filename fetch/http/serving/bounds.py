@@ -17,6 +17,6 @@ RESETS = 200
 """How many more requests of a connection may be given up by the client than are answered."""
 CONNECTIONS = 4096
 CONNECTIONS_OF_A_CLIENT = 512
-UNREAD_BYTES = 1 << 20
+UNREAD_BYTES = 16 << 20
 """How much of a request is passed over that has been answered before it was whole, so that the answer is read."""
 UNREAD_SECONDS = 2.0
