@@ -195,8 +195,7 @@ async def _run(chance: random.Random, retained: Retention | None, bounds: Bounds
     for tenant in tenants:
         tenant.loyal = chance.choice((0.0, 0.0, 0.8, 1.0))
     seconds = chance.uniform(3, 20)
-    # how long it takes to clear a tenant is bounded for what it takes by the page, not for rows one by one
-    comes_and_goes = chance.random() < 0.5 and not bounds.at_once
+    comes_and_goes = chance.random() < 0.5
     churn = Churn("come-and-go", random.Random(chance.random()), world.serving) if comes_and_goes else None
     watching = [asyncio.create_task(_watch(tenant, seconds)) for tenant in tenants for _ in range(chance.randint(1, 4))]
     working = [clients.work(tenant, seconds) for tenant in tenants for _ in range(chance.randint(1, 5))]
