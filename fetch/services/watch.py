@@ -342,6 +342,8 @@ class _Stream:
             if watch.start > revision:
                 self._progress_asked = False
                 return
+            if watch.watcher.position > revision:
+                return  # it has read the log further than that: this begins anew, and waits for as much
             while not watch.watcher.ended and not self._instance.is_synced(watch.watcher, revision):
                 await self._serve_watch(watch, revision)
                 cost += _SERVED
@@ -369,7 +371,8 @@ class _Stream:
         cost = 0
         for watch in list(self._watches.values()):
             if watch.progress and watch.silent and self._instance.is_synced(watch.watcher):
-                revision = self._instance.position
+                # one that has read the log may be further than its instance
+                revision = max(self._instance.position, watch.watcher.position)
                 if watch.start <= revision:
                     response = WatchResponse(watch_id=watch.id)
                     fill(response.header, self._engine, revision)

@@ -4,6 +4,7 @@ everything, once and in order."""
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from fetch.engine import background
 from fetch.engine.engine import StoredEngine
 from fetch.engine.watches import feed, log
 from fetch.engine.watches.feed import Watcher
+from tests.engine import suspending
 from tests.engine.engines import put, take, told, watch
 from tests.engine.suspending import SuspendingStore, daemons, stream, until
 
@@ -204,6 +206,34 @@ async def test_progress_speaks_of_what_was_told_while_it_was_looked_up(
         while told[-1].watch_id != -1:
             told.append(await opened.receive())
     assert [response.header.revision for response in told] == [revision, revision]
+
+
+async def test_no_notice_of_progress_speaks_of_less_than_the_log_has_told(
+    engine: StoredEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # seed 2949 of the simulation: what the hub was still handing on had been read in the log
+    monkeypatch.setattr(suspending, "SETTINGS", replace(suspending.SETTINGS, watch_progress_notify_interval=0.1))
+    await watch(engine, b"b")
+    goes_on, hand_on = asyncio.Event(), engine.watches._hand_on
+
+    async def hand_on_later() -> None:
+        await goes_on.wait()
+        await hand_on()
+
+    async with stream(engine) as opened:
+        with monkeypatch.context() as held:
+            held.setattr(engine.watches, "_hand_on_for", lambda _: False)
+            held.setattr(engine.watches, "_hand_on", hand_on_later)
+            revision = await put(engine, b"a")
+            await opened.create(b"a", start_revision=revision, progress_notify=True)
+            (event,) = (await opened.receive()).events
+            notice = await opened.receive()
+            opened.ask_for_progress()
+        said = [event.kv.mod_revision, engine.watches.position, notice.watch_id, notice.header.revision]
+        goes_on.set()
+        while notice.watch_id != -1:
+            notice = await opened.receive()
+    assert (said, notice.header.revision) == ([revision, revision - 1, 0, revision], revision)
 
 
 async def test_progress_never_speaks_of_less_than_was_told(engine: StoredEngine, other: StoredEngine) -> None:
