@@ -23,7 +23,7 @@ class ProgressBar:
         """Tells how much of a stage is done, and of what; a total of 0 is one that nobody knows yet."""
         now = time.monotonic()
         if stage != self._stage:
-            self.end()
+            self.close()
             self._stage, self._began, self._told = stage, now, 0.0
         elif now - self._told < _SECONDS_BETWEEN[self._terminal] and done != total:
             return
@@ -44,7 +44,7 @@ class ProgressBar:
             self._open = True
         self._out.flush()
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Ends the line that is being written."""
         if self._open:
             self._out.write("\n")

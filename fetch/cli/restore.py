@@ -119,7 +119,7 @@ def _check(options: argparse.Namespace) -> None:
 
 async def _restore(options: argparse.Namespace) -> None:
     bar = ProgressBar()
-    with contextlib.closing(_Bar(bar)), FileReader(options.file, hashed=not options.skip_hash_check) as file, _ended():
+    with contextlib.closing(bar), FileReader(options.file, hashed=not options.skip_hash_check) as file, _ended():
         async with tenants_of(options.data_dir, options.fdb_cluster_file) as tenants:
             engine = await tenants.open(options.tenant)
             restored = await restore(engine, file, bar.tell, options.bump_revision)
@@ -136,7 +136,7 @@ async def _restore_by_daemon(options: argparse.Namespace) -> None:
     bar = ProgressBar()
     size = options.file.stat().st_size
     sent = 0
-    with contextlib.closing(_Bar(bar)), options.file.open("rb") as file, _ended():
+    with contextlib.closing(bar), options.file.open("rb") as file, _ended():
 
         async def parts() -> AsyncIterator[bytes]:
             nonlocal sent
@@ -157,7 +157,7 @@ async def _restore_by_daemon(options: argparse.Namespace) -> None:
             async for encoded in answers:
                 answer = RestoreResponse.FromString(encoded)
                 if answer.HasField("restored"):
-                    bar.end()
+                    bar.close()
                     it = answer.restored
                     restored = Restored(it.revision, it.compacted, it.keys, it.leases, it.stored_bytes)
                     sys.stdout.write(told(options.tenant, restored))
@@ -192,13 +192,6 @@ def told(tenant: str, restored: Restored) -> str:
         f"restored tenant {tenant}: revision {restored.revision}{compacted}, "
         f"{restored.keys:,} keys, {restored.leases:,} leases\n"
     )
-
-
-class _Bar:
-    """Ends a progress bar whatever becomes of what it shows."""
-
-    def __init__(self, bar: ProgressBar) -> None:
-        self.close = bar.end
 
 
 @contextlib.contextmanager
