@@ -20,7 +20,6 @@ Settings: none.
 """
 
 import asyncio
-import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -34,13 +33,11 @@ from fetch.chain.serving import Serving
 from fetch.engine.protocol import StorageEngine, UnknownTenant
 from fetch.tls.connections import Connections
 from fetch.tls.expiry import Expiry
-from fetch.tls.principals import Principal, principal_of
+from fetch.tls.principals import NOBODY, Principal, Principals
 
 _CERTIFICATE, _INTERMEDIATES = "x509_pem_cert", "x509_pem_cert_chain"
 _SECURITY, _INSECURE = "transport_security_type", b"insecure"
 _WITHOUT_TENANT = ("/grpc.health.", "/grpc.reflection.")
-_MOST_PRINCIPALS = 4096
-_LARGEST_CERTIFICATE = 16 << 10
 
 
 class Authorization:
@@ -51,12 +48,8 @@ class Authorization:
         if setup.tenants is None:
             raise ValueError("authorization needs the tenants")
         self._tenants = setup.tenants
-        anonymous = setup.settings.anonymous_tenant
-        self._anonymous = Principal(anonymous or "", math.inf, "" if anonymous else "no client certificate")
-        self._kind = setup.settings.principal
         self._administrators = frozenset(setup.settings.admin_principals)
-        self._listed = self._administrators.union(setup.settings.tenants or ())
-        self._principals: dict[bytes, Principal] = {}
+        self._principals = Principals(setup.settings, None if setup.trust is None else setup.trust.refusal)
         self._now = now
         self._expiry = Expiry(now)
         self._connections = Connections()
@@ -98,27 +91,14 @@ class Authorization:
             presented = certificates[0]
             if intermediates := identity.get(_INTERMEDIATES):
                 presented += intermediates[0]
-            # by the certificate's bytes, which both transports have at hand: to read it takes 50 µs, to find it 0.1
-            return self._principals.get(presented) or self._learn(certificates[0], presented)
+            return self._principals.of(certificates[0], presented)
         if identity.get(_SECURITY) == [_INSECURE]:
-            return self._anonymous
-        return Principal("", math.inf, "no client certificate")
-
-    def _learn(self, certificate: bytes, presented: bytes) -> Principal:
-        principal = dataclasses.replace(
-            principal_of(certificate, self._kind, self._listed),
-            certificates=presented,
-            distrusted="" if self._trust is None else self._trust.refusal(presented),
-        )
-        if len(presented) <= _LARGEST_CERTIFICATE:
-            if len(self._principals) >= _MOST_PRINCIPALS:
-                del self._principals[next(iter(self._principals))]
-            self._principals[presented] = principal
-        return principal
+            return self._principals.anonymous
+        return NOBODY
 
     def _review(self) -> None:
         """Whoever was let in is looked at again: calls as they come, and the streams that are open."""
-        self._principals.clear()
+        self._principals.forget()
         if self._trust is not None:
             self._reviewing = asyncio.create_task(self._expiry.review(self._trust.refusal))
 

@@ -5,12 +5,13 @@ certificate alone is believed, and strictly: it names one principal so that no t
 """
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from fetch.config import Settings
 from fetch.tenants.names import validate_tenant_name
 
 _UNREADABLE = (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
@@ -18,6 +19,9 @@ _UNREADABLE = (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedG
 _COMMON_NAME_DER = b"\x06\x03\x55\x04\x03"
 _DIRECTORY_STRINGS = frozenset({0x0C, 0x13, 0x14, 0x1C, 0x1E})
 """The tags of what X.520 lets a common name be: UTF8, Printable, Teletex, Universal and BMPString."""
+_MOST_KNOWN = 4096
+_LARGEST_KNOWN = 16 << 10
+"""Bytes of what a client has presented."""
 
 
 SHARED_NAMES = frozenset(
@@ -55,6 +59,51 @@ class Principal:
     refusal: str = ""
     distrusted: str = ""
     certificates: bytes = b""
+
+
+NOBODY = Principal("", math.inf, "no client certificate")
+"""The caller who has shown no certificate."""
+
+
+class Principals:
+    """Whom certificates name as the settings have it. What was read of one is kept: to read it takes 50 µs, to find it
+    0.1.
+
+    `anonymous` is the caller on http:// listeners.
+    """
+
+    def __init__(self, settings: Settings, distrusted: Callable[[bytes], str] | None = None) -> None:
+        """`distrusted` says why what was presented has lost its rights, and nothing if it has not."""
+        anonymous = settings.anonymous_tenant
+        self.anonymous = NOBODY if anonymous is None else Principal(anonymous, math.inf)
+        self._kind = settings.principal
+        self._listed = frozenset((*settings.admin_principals, *(settings.tenants or ())))
+        self._distrusted = distrusted
+        self._known: dict[bytes, Principal] = {}
+
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._known)
+
+    def of(self, certificate: bytes, presented: bytes) -> Principal:
+        """Whom a certificate names (PEM); `presented` is it with what came along."""
+        return self._known.get(presented) or self._read(certificate, presented)
+
+    def forget(self) -> None:
+        """Reads all of them anew."""
+        self._known.clear()
+
+    def _read(self, certificate: bytes, presented: bytes) -> Principal:
+        principal = replace(
+            principal_of(certificate, self._kind, self._listed),
+            certificates=presented,
+            distrusted="" if self._distrusted is None else self._distrusted(presented),
+        )
+        if len(presented) <= _LARGEST_KNOWN:
+            if len(self._known) >= _MOST_KNOWN:
+                del self._known[next(iter(self._known))]
+            self._known[presented] = principal
+        return principal
 
 
 class _NamelessError(Exception):

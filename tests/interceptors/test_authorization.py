@@ -13,8 +13,7 @@ from fetch.chain import Call, Setup
 from fetch.config import Settings
 from fetch.engine.memory.engine import MemoryTenants
 from fetch.engine.protocol import Ended, StorageEngine
-from fetch.tls import certificates
-from interceptors import authorization as module
+from fetch.tls import certificates, principals
 from interceptors.authorization import Authorization
 from tests.interceptors.calls import INSECURE, Identity, answer, call
 
@@ -166,14 +165,14 @@ async def test_a_certificate_is_read_once_for_all_its_calls(
     tenants: MemoryTenants, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[bytes] = []
-    monkeypatch.setattr(module, "principal_of", lambda pem, *rest: read.append(pem) or _principal_of(pem, *rest))
+    monkeypatch.setattr(principals, "principal_of", lambda pem, *rest: read.append(pem) or _principal_of(pem, *rest))
     authorization = Authorization(Setup({}, SETTINGS, tenants))
     for identity in (EVERYTHING, dict(EVERYTHING), EVERYTHING):
         await authorization.intercept(call(identity=identity), answer)
     assert len(read) == 1
 
 
-_principal_of = module.principal_of
+_principal_of = principals.principal_of
 
 
 @dataclass(slots=True)
@@ -247,7 +246,7 @@ async def test_a_client_is_told_apart_by_what_it_presents_beside_its_certificate
 async def test_the_certificates_that_are_known_are_bounded(
     tenants: MemoryTenants, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_PRINCIPALS", 3)
+    monkeypatch.setattr(principals, "_MOST_KNOWN", 3)
     authorization = Authorization(Setup({}, SETTINGS, tenants))
     for number in range(7):
         await authorization.intercept(call(identity=identity_of(f"tenant-{number}")), answer)

@@ -7,7 +7,6 @@ slices, by turns among the tenants; an answer is written as its client takes it.
 
 import asyncio
 import logging
-import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -26,14 +25,13 @@ from fetch.http.gateway.routes import Route, routes
 from fetch.http.gateway.statuses import OF_HTTP, status_json
 from fetch.http.gateway.syntax import SyntaxFailure
 from fetch.http.gateway.writing import write
-from fetch.tls.principals import Principal, principal_of
+from fetch.tls.principals import NOBODY, Principal, Principals
 
 _Code = grpc.StatusCode
 _OVERHEAD_BYTES = 512 << 10
 _TOO_LATE = _Code.DEADLINE_EXCEEDED, "context deadline exceeded"
 _OF_GRPC = (b"grpc-metadata-content-type", b"application/grpc")
 _JSON = (b"content-type", JSON.encode())
-_MOST_PRINCIPALS = 1024
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -48,15 +46,11 @@ class Gateway:
         self._methods = methods
         self._routes = routes()
         self._headers = headers
-        self._kind = settings.principal
-        self._listed = frozenset((*settings.admin_principals, *(settings.tenants or ())))
-        anonymous = settings.anonymous_tenant
-        self._anonymous = Principal(anonymous or "", math.inf, "" if anonymous else "no client certificate")
+        self._principals = Principals(settings)
         # base64 takes a third more, names and what JSON is written with some
         self._largest = 2 * (settings.max_request_bytes + _OVERHEAD_BYTES)
         self._turns = Turns()
         self._held = Held()
-        self._principals: dict[str, Principal] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -98,17 +92,12 @@ class Gateway:
     def _principal(self, scope: Scope) -> Principal:
         """Whose turn it is. Who may come in is for authorization to say."""
         if scope.get("scheme") != "https":
-            return self._anonymous
+            return self._principals.anonymous
         certificate = certificate_of(scope)
         if certificate is None:
-            return Principal("", math.inf, "no client certificate")
-        principal = self._principals.get(certificate)
-        if principal is None:
-            principal = principal_of(certificate.encode(), self._kind, self._listed)
-            if len(self._principals) >= _MOST_PRINCIPALS:
-                del self._principals[next(iter(self._principals))]
-            self._principals[certificate] = principal
-        return principal
+            return NOBODY
+        presented = certificate.encode()
+        return self._principals.of(presented, presented)
 
 
 class _Exchange:
