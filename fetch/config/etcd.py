@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fetch.config import peers
 from fetch.config.setting import SettingsError, key_of
 
 PREFIX = "ETCD_"
@@ -34,13 +35,7 @@ SHARED = (
     "grpc_keepalive_interval",
     "grpc_keepalive_timeout",
     "name",
-    "listen_peer_urls",
-    "initial_advertise_peer_urls",
-    "peer_cert_file",
-    "peer_key_file",
-    "peer_trusted_ca_file",
-    "peer_cert_allowed_cn",
-    "peer_cert_allowed_hostname",
+    *peers.NAMES,
     "data_dir",
     "quota_backend_bytes",
     "auto_compaction_mode",

@@ -4,22 +4,13 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from fetch.config import etcd
+from fetch.config import etcd, peers
 from fetch.config.setting import Setting, flag_of, variable_of
 from fetch.config.settings import declared
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "addresses": ("listen_client_urls", "listen_client_http_urls", "advertise_client_urls", "listen_metrics_urls"),
-    "daemons on one FoundationDB": (
-        "name",
-        "listen_peer_urls",
-        "initial_advertise_peer_urls",
-        "peer_cert_file",
-        "peer_key_file",
-        "peer_trusted_ca_file",
-        "peer_cert_allowed_cn",
-        "peer_cert_allowed_hostname",
-    ),
+    "daemons on one FoundationDB": ("name", *peers.NAMES),
     "certificates": (
         "cert_file",
         "key_file",
